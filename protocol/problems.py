@@ -1,0 +1,204 @@
+"""
+Everything that can be refused, as exceptions, and as RFC 9457 problem documents on the wire.
+
+    ProblemError
+    ├── Unauthorized        401  no token, or a token nobody was given
+    ├── Forbidden           403  a valid token for something else
+    ├── NotFound            404  no such route, training or round
+    ├── MethodNotAllowed    405  the route exists for another method
+    ├── Conflict            409  the request contradicts what is stored
+    ├── BodyTooLarge        413  the body, or the batch in it, is over a limit
+    ├── WrongMediaType      415  a body in a format that the route does not read
+    ├── InvalidRequest      422  a field is missing, malformed, non-finite or out of bounds
+    ├── ModelFailed         424  the model could not process a valid request
+    ├── Busy                429  the queue is full; try again after ``retry_after`` seconds
+    └── NotReady            503  the service is starting, or lost what it depends on
+
+Raise them where the fault is known. Services turn them into responses in one place (`services.web`); clients turn
+responses back into them with `problem_from_response`.
+"""
+
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class FieldError(BaseModel):
+    """One field of a request that was refused, and why."""
+
+    field: str = Field(description="Path of the field, as `entities.3.vectors` or a tensor's name.")
+    message: str = Field(description="What is wrong with it and what would be accepted.")
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457). `type` is stable and meant for programs; `detail` is meant for people."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="Stable name of the kind of problem, a URN.")
+    title: str = Field(description="The kind of problem in words.")
+    status: int = Field(description="The HTTP status code.")
+    detail: str = Field(description="What went wrong in this request, and the way out.")
+    errors: list[FieldError] = Field(
+        default=[], description="The fields at fault, where fields are at fault."
+    )
+
+
+class ProblemError(Exception):
+    """A refusal. Subclasses fix the status; `detail` says what went wrong this time and the way out."""
+
+    status: ClassVar[int] = 500
+    kind: ClassVar[str] = "internal-error"
+    title: ClassVar[str] = "The service failed"
+
+    def __init__(self, detail: str, *, errors: list[FieldError] | None = None, **extra: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors or []
+        self.extra = extra
+
+    def document(self) -> Problem:
+        """The problem document to send; `extra` becomes members of its own, as RFC 9457 allows."""
+        return Problem(
+            type=f"urn:tripleherd:problem:{self.kind}",
+            title=self.title,
+            status=self.status,
+            detail=self.detail,
+            errors=self.errors,
+            **self.extra,
+        )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Response headers that belong to this problem."""
+        return {}
+
+
+class Unauthorized(ProblemError):
+    """No token, or a token nobody was given."""
+
+    status, kind, title = 401, "unauthorized", "A valid token is needed"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """RFC 9110 asks every 401 to name the scheme."""
+        return {"WWW-Authenticate": "Bearer"}
+
+
+class Forbidden(ProblemError):
+    """A valid token for something else."""
+
+    status, kind, title = 403, "forbidden", "This token does not allow that"
+
+
+class NotFound(ProblemError):
+    """No such route, training or round."""
+
+    status, kind, title = 404, "not-found", "Not found"
+
+
+class MethodNotAllowed(ProblemError):
+    """The route exists for another method."""
+
+    status, kind, title = 405, "method-not-allowed", "This method is not allowed here"
+
+
+class Conflict(ProblemError):
+    """The request contradicts what is stored."""
+
+    status, kind, title = 409, "conflict", "The request contradicts what is stored"
+
+
+class BodyTooLarge(ProblemError):
+    """The body, or the batch in it, is over a limit."""
+
+    status, kind, title = 413, "body-too-large", "The request is over a limit"
+
+
+class WrongMediaType(ProblemError):
+    """A body in a format that the route does not read."""
+
+    status, kind, title = 415, "wrong-media-type", "The body's media type is not read here"
+
+
+class InvalidRequest(ProblemError):
+    """A field is missing, malformed, non-finite or out of bounds."""
+
+    status, kind, title = 422, "invalid-request", "A field of the request is invalid"
+
+    @classmethod
+    def of(cls, field: str, message: str) -> "InvalidRequest":
+        """One field at fault."""
+        return cls(f"{field}: {message}", errors=[FieldError(field=field, message=message)])
+
+    @classmethod
+    def from_validation(cls, error: ValidationError, prefix: str = "") -> "InvalidRequest":
+        """The fields that pydantic refused; `prefix` names what was validated."""
+        errors = []
+        for item in error.errors(include_url=False, include_context=False, include_input=False):
+            field = ".".join([prefix, *map(str, item["loc"])] if prefix else map(str, item["loc"]))
+            errors.append(
+                FieldError(field=field or "body", message=item["msg"].removeprefix("Value error, "))
+            )
+        return cls("; ".join(f"{e.field}: {e.message}" for e in errors[:3]), errors=errors[:20])
+
+
+class ModelFailed(ProblemError):
+    """The model could not process a valid request."""
+
+    status, kind, title = 424, "model-failed", "The model failed"
+
+
+class Busy(ProblemError):
+    """The queue is full; try again after `retry_after` seconds."""
+
+    status, kind, title = 429, "busy", "The service is busy"
+
+    def __init__(self, detail: str, *, retry_after: int = 1) -> None:
+        super().__init__(detail, retry_after=retry_after)
+        self.retry_after = retry_after
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Tell well-behaved clients how long to wait."""
+        return {"Retry-After": str(self.retry_after)}
+
+
+class NotReady(ProblemError):
+    """The service is starting, or lost what it depends on."""
+
+    status, kind, title = 503, "not-ready", "The service is not ready"
+
+
+KINDS: dict[int, type[ProblemError]] = {
+    kind.status: kind
+    for kind in (
+        Unauthorized,
+        Forbidden,
+        NotFound,
+        MethodNotAllowed,
+        Conflict,
+        BodyTooLarge,
+        WrongMediaType,
+        InvalidRequest,
+        ModelFailed,
+        Busy,
+        NotReady,
+    )
+}
+
+
+def problem_from_response(status: int, body: bytes) -> ProblemError:
+    """The exception that a service's refusal stands for, also where the body is no problem document."""
+    kind = KINDS.get(status, ProblemError)
+    try:
+        document = Problem.model_validate_json(body)
+    except ValidationError:
+        phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else "unknown status"
+        return kind(f"the service answered {status} {phrase}")
+    if kind is Busy:
+        return Busy(document.detail)
+    return kind(document.detail, errors=document.errors, **(document.model_extra or {}))

@@ -1,0 +1,182 @@
+"""
+What both services share of the web: problem responses, body bounds, media types, and the OpenAPI page's honesty.
+
+A route reads its body, calls a plain function that knows no HTTP, and lets `ProblemError` fly; the one mapping to
+responses is `install`.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.exceptions import HTTPException
+
+from protocol.problems import (
+    KINDS,
+    MEDIA_TYPE,
+    BodyTooLarge,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    Problem,
+    ProblemError,
+    WrongMediaType,
+)
+
+log = logging.getLogger(__name__)
+
+JSON = "application/json"
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every refusal and every fault of `app` with a problem document."""
+    app.add_exception_handler(ProblemError, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_fault)
+
+
+def respond(problem: ProblemError) -> Response:
+    """The response that a refusal becomes."""
+    body = problem.document().model_dump_json(exclude_defaults=True)
+    return Response(body, problem.status, problem.headers, media_type=MEDIA_TYPE)
+
+
+async def _on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    return respond(error)
+
+
+async def _on_validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    items = [(".".join(map(str, item["loc"])), item["msg"]) for item in error.errors()]
+    problem = InvalidRequest("; ".join(f"{field}: {message}" for field, message in items[:3]))
+    problem.errors = [InvalidRequest.of(field, message).errors[0] for field, message in items[:20]]
+    return respond(problem)
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == NotFound.status:
+        return respond(NotFound(f"there is no {request.url.path}; GET /docs lists the routes"))
+    if error.status_code == MethodNotAllowed.status:
+        return respond(MethodNotAllowed(f"{request.url.path} does not take {request.method}; see GET /docs"))
+    kind = KINDS.get(error.status_code, ProblemError)
+    return respond(kind(str(error.detail)))
+
+
+async def _on_fault(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return respond(ProblemError("the service failed on this request; its log has the reason"))
+
+
+def media_type(request: Request, accepted: Sequence[str]) -> str:
+    """
+    The media type of the request's body.
+
+    Raises:
+        WrongMediaType: It is not among those accepted.
+    """
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given not in accepted:
+        raise WrongMediaType(f"Content-Type is {given or 'absent'!r}; send {' or '.join(accepted)}")
+    return given
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """
+    The whole body, read no further than the limit allows, whatever Content-Length says.
+
+    Raises:
+        BodyTooLarge: The body is, or says that it is, over the limit.
+    """
+    refusal = BodyTooLarge(f"the body is over {limit} bytes; send less in one call", limit=limit)
+    stated = request.headers.get("content-length", "")
+    if stated.isdigit() and int(stated) > limit:
+        raise refusal
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise refusal
+    return bytes(body)
+
+
+def parse_json(model: type[Model], body: bytes) -> Model:
+    """
+    The JSON body as a message.
+
+    Raises:
+        InvalidRequest: It is not JSON, or a field is invalid; the fields are named.
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise InvalidRequest.from_validation(error) from error
+
+
+def problems(*kinds: type[ProblemError]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may refuse in these ways, each with an example, for the OpenAPI page."""
+    return {kind.status: _problem_response(kind) for kind in kinds}
+
+
+def _problem_response(kind: type[ProblemError]) -> dict[str, Any]:
+    example = {
+        "type": f"urn:tripleherd:problem:{kind.kind}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": (kind.__doc__ or "").strip(),
+    }
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": kind.title, "content": {MEDIA_TYPE: {"schema": schema, "example": example}}}
+
+
+def body_of(
+    model: type[BaseModel], examples: dict[str, Any], *, tensors: str | None = None
+) -> dict[str, Any]:
+    """The `openapi_extra` of a route that reads its own body: JSON of `model`, and safetensors where described."""
+    ref = {"$ref": f"#/components/schemas/{model.__name__}"}
+    content: dict[str, Any] = {
+        JSON: {"schema": ref, "examples": {k: {"value": v} for k, v in examples.items()}}
+    }
+    if tensors:
+        content["application/safetensors"] = binary(tensors)
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def binary(description: str) -> dict[str, Any]:
+    """The OpenAPI media type object of a safetensors body."""
+    return {"schema": {"type": "string", "format": "binary", "description": description}}
+
+
+def install_openapi(app: FastAPI, models: Sequence[type[BaseModel]]) -> None:
+    """Make `app.openapi` add the schemas of models that routes read by hand, and of `Problem`."""
+
+    def build() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+                tags=app.openapi_tags,
+            )
+            template = "#/components/schemas/{model}"
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            for model in (Problem, *models):
+                schema = TypeAdapter(model).json_schema(ref_template=template)
+                schemas.update(schema.pop("$defs", {}))
+                schemas[model.__name__] = schema
+            # Every body is checked by this project's own handlers, which answer problem documents.
+            for name in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(name, None)
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi: Callable[[], dict[str, Any]] = build  # type: ignore[method-assign]
