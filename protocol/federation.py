@@ -1,8 +1,8 @@
 """
 Messages of the coordinator: joining, rounds, updates and evaluations.
 
-A *training* is fixed when an operator starts it. It runs in *rounds*, whose numbers grow over the coordinator's life and
-are never used twice. The global model that round n starts from is *version* n; it never changes once round n is open.
+A *training* is fixed when an operator starts it. It runs in *rounds*, whose numbers grow over the coordinator's life
+and are never used twice. The global model that round n starts from is *version* n; it never changes once round n is open.
 """
 
 import math
@@ -33,9 +33,7 @@ class Dense(Strict):
     """A tensor that all clients train and share whole, as an adapter's weight."""
 
     shape: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, max_length=4)
-    init: float = Field(
-        0.0, ge=0, description="Starts uniform in [-init, init], drawn from the training's seed."
-    )
+    init: float = Field(0.0, ge=0, description="Starts uniform in [-init, init], drawn from the training's seed.")
 
     @field_validator("shape")
     @classmethod
@@ -58,21 +56,15 @@ class LocalSettings(Strict):
     """How every client trains on its own graph."""
 
     loss: LossName = "cross_entropy"
-    learning_rate: float = Field(
-        1e-3, gt=0, le=10, description="Of Adam, which starts anew each round (FedE)."
-    )
+    learning_rate: float = Field(1e-3, gt=0, le=10, description="Of Adam, which starts anew each round (FedE).")
     batch_size: int = Field(512, ge=1, le=1 << 20, description="Unique (entity, relation) queries a step.")
     local_epochs: int = Field(3, ge=1, le=1_000, description="Passes over the client's own queries a round.")
-    dropout: float = Field(
-        0.0, ge=0, lt=1, description="On entity and relation vectors and on the query's state."
-    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="On entity and relation vectors and on the query's state.")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Of `cross_entropy`.")
     negatives: int = Field(256, ge=1, le=1 << 16, description="Sampled a positive, for the other two losses.")
     margin: float = Field(10.0, ge=0, description="gamma: of distances, and of `margin_ranking`.")
     temperature: float = Field(1.0, ge=0, description="Adversarial temperature of `self_adversarial`.")
-    vectors_per_slot: int = Field(
-        1, ge=1, le=64, description="Of `llama`: vectors that stand for one entity."
-    )
+    vectors_per_slot: int = Field(1, ge=1, le=64, description="Of `llama`: vectors that stand for one entity.")
 
 
 class TrainingSettings(Strict):
@@ -80,18 +72,12 @@ class TrainingSettings(Strict):
 
     interaction: InteractionName = Field(description="The function that scores a triple.")
     dim: int = Field(256, ge=1, le=16_384, description="Columns of an entity's row on the wire, float32.")
-    entity_init: float = Field(
-        0.05, gt=0, description="Entity rows start uniform in [-entity_init, entity_init]."
-    )
-    dense: dict[str, Dense] = Field(
-        {}, max_length=MAX_DENSE_TENSORS, description="Shared dense tensors by name."
-    )
+    entity_init: float = Field(0.05, gt=0, description="Entity rows start uniform in [-entity_init, entity_init].")
+    dense: dict[str, Dense] = Field({}, max_length=MAX_DENSE_TENSORS, description="Shared dense tensors by name.")
     scorer: ScorerIdentity | None = Field(None, description="Required for `llama`, absent otherwise.")
     local: LocalSettings = LocalSettings()
     seed: int = Field(0, ge=0, lt=1 << 63)
-    clients: int = Field(
-        1, ge=1, le=100_000, description="The training begins when so many clients have joined."
-    )
+    clients: int = Field(1, ge=1, le=100_000, description="The training begins when so many clients have joined.")
     fraction: float = Field(1.0, gt=0, le=1, description="Part of the clients that is drawn for a round.")
     quorum: int = Field(1, ge=1, description="Updates that close a round at its deadline.")
     deadline_seconds: float = Field(600.0, gt=0, le=7 * 86_400, description="From a round's opening.")
@@ -104,9 +90,7 @@ class TrainingSettings(Strict):
         if (self.interaction == "llama") != (self.scorer is not None):
             raise ValueError("scorer: `llama` needs it, and no other interaction may have it")
         if self.interaction in ("complex", "rotate") and self.dim % 2:
-            raise ValueError(
-                f"dim: `{self.interaction}` stores a complex number in two columns; dim must be even"
-            )
+            raise ValueError(f"dim: `{self.interaction}` stores a complex number in two columns; dim must be even")
         if self.quorum > self.clients:
             raise ValueError("quorum: cannot be greater than clients")
         if bad := [name for name in self.dense if not _DENSE_NAME.fullmatch(name)]:
@@ -122,9 +106,7 @@ class JoinRequest(Strict):
         pattern=r"^[0-9a-f]{64}$",
         description="Random, made once by the client and kept: joining again with it is the same client again.",
     )
-    entities: list[EntityKey] = Field(
-        min_length=1, max_length=10_000_000, description="Distinct; their order is kept."
-    )
+    entities: list[EntityKey] = Field(min_length=1, max_length=10_000_000, description="Distinct; their order is kept.")
     triples: dict[Literal["train", "valid", "test"], Annotated[int, Field(ge=0)]] = Field(
         description="How many triples the client holds; the coordinator never sees the triples."
     )
@@ -151,9 +133,7 @@ class RoundView(Strict):
     training: str | None = Field(description="Id of the training; null before the first.")
     phase: Phase
     round: int | None = Field(description="Number of the round; null until enough clients have joined.")
-    selected: bool = Field(
-        description="Whether this client is to act: train, or evaluate in phase `evaluating`."
-    )
+    selected: bool = Field(description="Whether this client is to act: train, or evaluate in phase `evaluating`.")
     answered: bool = Field(description="Whether this client's update or evaluation for the phase is in.")
     deadline: datetime | None = None
     best_version: int | None = Field(None, description="Version with the best validation MRR so far.")
@@ -165,9 +145,7 @@ class RoundView(Strict):
 class UpdateHeader(Strict):
     """The message of an update's safetensors body."""
 
-    triples: int = Field(
-        ge=1, le=1 << 40, description="Training triples: the weight of the dense tensors' mean."
-    )
+    triples: int = Field(ge=1, le=1 << 40, description="Training triples: the weight of the dense tensors' mean.")
     loss: float = Field(description="Mean training loss of the last local epoch.", allow_inf_nan=False)
 
 

@@ -42,9 +42,7 @@ class Problem(BaseModel):
     title: str = Field(description="The kind of problem in words.")
     status: int = Field(description="The HTTP status code.")
     detail: str = Field(description="What went wrong in this request, and the way out.")
-    errors: list[FieldError] = Field(
-        default=[], description="The fields at fault, where fields are at fault."
-    )
+    errors: list[FieldError] = Field(default=[], description="The fields at fault, where fields are at fault.")
 
 
 class ProblemError(Exception):
@@ -140,9 +138,7 @@ class InvalidRequest(ProblemError):
         errors = []
         for item in error.errors(include_url=False, include_context=False, include_input=False):
             field = ".".join([prefix, *map(str, item["loc"])] if prefix else map(str, item["loc"]))
-            errors.append(
-                FieldError(field=field or "body", message=item["msg"].removeprefix("Value error, "))
-            )
+            errors.append(FieldError(field=field or "body", message=item["msg"].removeprefix("Value error, ")))
         return cls("; ".join(f"{e.field}: {e.message}" for e in errors[:3]), errors=errors[:20])
 
 

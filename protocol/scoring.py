@@ -114,9 +114,7 @@ class EncodeRequest(Strict):
     entities: list[Slot] = Field(description="What the queries' first index points at.", min_length=1)
     relations: list[Slot] = Field(description="What the queries' second index points at.", min_length=1)
     queries: list[tuple[Index, Index]] = Field(description="[given entity, relation] indices.", min_length=1)
-    sides: list[Side] | None = Field(
-        None, description="0 asks for the tail, 1 for the head; all 0 where it is absent."
-    )
+    sides: list[Side] | None = Field(None, description="0 asks for the tail, 1 for the head; all 0 where it is absent.")
     readout: Literal["state"] = Field("state", description="How the vector is read from the model.")
 
 
@@ -137,17 +135,13 @@ class EncodeHeader(Strict):
 class EncodeReply(Provenance):
     """One hidden state a query, in the order of the request."""
 
-    states: list[list[float]] = Field(
-        description="Last-layer hidden states at the prompts' ends, [q, hidden]."
-    )
+    states: list[list[float]] = Field(description="Last-layer hidden states at the prompts' ends, [q, hidden].")
 
 
 class EncodeGradientReply(Provenance):
     """Gradients with respect to the vectors sent, summed over the queries that used each."""
 
-    entities: list[list[list[float]]] = Field(
-        description="d(loss)/d(entity vectors): a [k, hidden] list an entity."
-    )
+    entities: list[list[list[float]]] = Field(description="d(loss)/d(entity vectors): a [k, hidden] list an entity.")
     relations: list[list[list[float]]] = Field(description="The same for the relations.")
 
 

@@ -72,7 +72,7 @@ def decode(
     message = _message(header.pop("__metadata__", None))
     _check_layout(header, specs, dict(sizes or {}))
     try:
-        parts = deserialize(body)
+        parts = deserialize(body)  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         raise InvalidRequest.of("body", f"not a valid safetensors body ({error})") from error
     tensors = {}

@@ -6,13 +6,13 @@ responses is `install`.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from protocol.problems import (
@@ -137,14 +137,10 @@ def _problem_response(kind: type[ProblemError]) -> dict[str, Any]:
     return {"description": kind.title, "content": {MEDIA_TYPE: {"schema": schema, "example": example}}}
 
 
-def body_of(
-    model: type[BaseModel], examples: dict[str, Any], *, tensors: str | None = None
-) -> dict[str, Any]:
+def body_of(model: type[BaseModel], examples: dict[str, Any], *, tensors: str | None = None) -> dict[str, Any]:
     """The `openapi_extra` of a route that reads its own body: JSON of `model`, and safetensors where described."""
     ref = {"$ref": f"#/components/schemas/{model.__name__}"}
-    content: dict[str, Any] = {
-        JSON: {"schema": ref, "examples": {k: {"value": v} for k, v in examples.items()}}
-    }
+    content: dict[str, Any] = {JSON: {"schema": ref, "examples": {k: {"value": v} for k, v in examples.items()}}}
     if tensors:
         content["application/safetensors"] = binary(tensors)
     return {"requestBody": {"required": True, "content": content}}
@@ -157,6 +153,7 @@ def binary(description: str) -> dict[str, Any]:
 
 def install_openapi(app: FastAPI, models: Sequence[type[BaseModel]]) -> None:
     """Make `app.openapi` add the schemas of models that routes read by hand, and of `Problem`."""
+    every: list[type[BaseModel]] = [Problem, *models]
 
     def build() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -169,8 +166,8 @@ def install_openapi(app: FastAPI, models: Sequence[type[BaseModel]]) -> None:
             )
             template = "#/components/schemas/{model}"
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            for model in (Problem, *models):
-                schema = TypeAdapter(model).json_schema(ref_template=template)
+            for model in every:
+                schema = model.model_json_schema(ref_template=template)
                 schemas.update(schema.pop("$defs", {}))
                 schemas[model.__name__] = schema
             # Every body is checked by this project's own handlers, which answer problem documents.
@@ -179,4 +176,4 @@ def install_openapi(app: FastAPI, models: Sequence[type[BaseModel]]) -> None:
             app.openapi_schema = document
         return app.openapi_schema
 
-    app.openapi: Callable[[], dict[str, Any]] = build  # type: ignore[method-assign]
+    app.openapi = build  # type: ignore[method-assign]  # the way FastAPI documents
