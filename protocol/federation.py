@@ -1,8 +1,8 @@
-"""
-Messages of the coordinator: joining, rounds, updates and evaluations.
+"""Messages of the coordinator: joining, rounds, updates and evaluations.
 
 A *training* is fixed when an operator starts it. It runs in *rounds*, whose numbers grow over the coordinator's life
-and are never used twice. The global model that round n starts from is *version* n; it never changes once round n is open.
+and are never used twice. The global model that round n starts from is *version* n; it never changes once round n is
+open.
 """
 
 import math
@@ -240,8 +240,7 @@ class Rounds(Strict):
 
 
 def model_tensors(settings: TrainingSettings, rows: int) -> dict[str, TensorSpec]:
-    """
-    The tensors of a client's share of the global model, as downloaded and as sent in an update.
+    """The tensors of a client's share of the global model, as downloaded and as sent in an update.
 
     `entities` is float32 [rows, dim] in the client's own order; each dense tensor travels as `dense.<name>`.
     """

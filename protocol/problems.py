@@ -1,5 +1,4 @@
-"""
-Everything that can be refused, as exceptions, and as RFC 9457 problem documents on the wire.
+"""Everything that can be refused, as exceptions, and as RFC 9457 problem documents on the wire.
 
     ProblemError
     ├── Unauthorized        401  no token, or a token nobody was given

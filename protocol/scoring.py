@@ -1,5 +1,4 @@
-"""
-Messages of the scorer: `/score`, `/encode`, `/encode/gradient` and `/info`.
+"""Messages of the scorer: `/score`, `/encode`, `/encode/gradient` and `/info`.
 
 Each route reads and writes the same content in two forms: JSON for people, safetensors for programs. The JSON models
 here are the first; `SCORE_TENSORS` and its neighbours, with the `…Header` models as message, are the second.

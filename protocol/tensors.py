@@ -1,5 +1,4 @@
-"""
-Tensors on the wire: safetensors bodies, with every bound checked before a value is used.
+"""Tensors on the wire: safetensors bodies, with every bound checked before a value is used.
 
 A body holds named tensors and one JSON object, the *message*, which travels in the header's metadata under the
 key `message`. Nothing in a body is ever executed: safetensors is a length, a JSON header and raw numbers.
@@ -33,8 +32,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """
-    What a tensor must look like.
+    """What a tensor must look like.
 
     Attributes:
         dtype: A key of `DTYPES`.
@@ -56,8 +54,7 @@ def encode(tensors: Mapping[str, Array], message: Mapping[str, Any] | None = Non
 def decode(
     body: bytes, specs: Mapping[str, TensorSpec], sizes: Mapping[str, int] | None = None
 ) -> tuple[dict[str, Array], dict[str, Any]]:
-    """
-    The tensors and the message of a body.
+    """The tensors and the message of a body.
 
     Args:
         body: The whole body; its length was bounded by whoever read it.

@@ -1,5 +1,4 @@
-"""
-What both services share of the web: problem responses, body bounds, media types, and the OpenAPI page's honesty.
+"""What both services share of the web: problem responses, body bounds, media types, and the OpenAPI page's honesty.
 
 A route reads its body, calls a plain function that knows no HTTP, and lets `ProblemError` fly; the one mapping to
 responses is `install`.
@@ -77,8 +76,7 @@ async def _on_fault(request: Request, error: Exception) -> Response:
 
 
 def media_type(request: Request, accepted: Sequence[str]) -> str:
-    """
-    The media type of the request's body.
+    """The media type of the request's body.
 
     Raises:
         WrongMediaType: It is not among those accepted.
@@ -90,8 +88,7 @@ def media_type(request: Request, accepted: Sequence[str]) -> str:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """
-    The whole body, read no further than the limit allows, whatever Content-Length says.
+    """The whole body, read no further than the limit allows, whatever Content-Length says.
 
     Raises:
         BodyTooLarge: The body is, or says that it is, over the limit.
@@ -109,8 +106,7 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 def parse_json(model: type[Model], body: bytes) -> Model:
-    """
-    The JSON body as a message.
+    """The JSON body as a message.
 
     Raises:
         InvalidRequest: It is not JSON, or a field is invalid; the fields are named.
