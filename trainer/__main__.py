@@ -1,0 +1,5 @@
+"""`python -m trainer` is `tripleherd`."""
+
+from trainer.cli import main
+
+main()

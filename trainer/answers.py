@@ -1,0 +1,84 @@
+"""Queries and their answers: what is trained on, what is ranked, and what a filter removes are all of this form.
+
+A query is a given entity, a relation and a side: `TAIL` asks (given, relation, ?), `HEAD` asks (?, relation, given).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.scoring import HEAD, TAIL
+from trainer.graph import Triples
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Columns of queries, int64 [q] each."""
+
+    given: Ints
+    relation: Ints
+    side: Ints
+
+    def __len__(self) -> int:
+        return len(self.given)
+
+    def __getitem__(self, rows: Ints | slice) -> "Queries":
+        return Queries(self.given[rows], self.relation[rows], self.side[rows])
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Unique queries in ascending order, each with the entities that answer it (compressed rows).
+
+    Attributes:
+        queries: The unique queries, q of them.
+        entities: int64 [a], the answers, those of query i at `entities[offsets[i]:offsets[i + 1]]`, ascending.
+        offsets: int64 [q + 1].
+    """
+
+    queries: Queries
+    entities: Ints
+    offsets: Ints
+
+    @classmethod
+    def of(cls, triples: Triples) -> "Answers":
+        """Both sides of every triple."""
+        head, relation, tail = triples.T
+        rows = np.concatenate(
+            [
+                np.stack([np.full_like(head, TAIL), relation, head, tail], axis=1),
+                np.stack([np.full_like(head, HEAD), relation, tail, head], axis=1),
+            ]
+        )
+        rows = np.unique(rows, axis=0)
+        queries, counts = np.unique(rows[:, :3], axis=0, return_counts=True)
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        return cls(Queries(queries[:, 2], queries[:, 1], queries[:, 0]), rows[:, 3], offsets)
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def rows(self, wanted: Ints) -> tuple[Ints, Ints]:
+        """The (position in `wanted`, answer) pairs of the queries at the given row numbers; -1 stands for no query."""
+        starts, ends = self.offsets[wanted], self.offsets[wanted + 1]
+        counts = np.where(wanted < 0, 0, ends - starts)
+        position = np.repeat(np.arange(len(wanted)), counts)
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return position, self.entities[np.repeat(starts, counts) + within]
+
+    def find(self, queries: Queries) -> Ints:
+        """Row numbers of the given queries, -1 where there is none."""
+        if not len(self):
+            return np.full(len(queries), -1, dtype=np.int64)
+        entities = 1 + max(self.queries.given.max(), queries.given.max(initial=0))
+        relations = 1 + max(self.queries.relation.max(), queries.relation.max(initial=0))
+
+        def key(q: Queries) -> Ints:
+            return (q.side * relations + q.relation) * entities + q.given
+
+        keys, wanted = key(self.queries), key(queries)
+        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        return np.where(keys[at] == wanted, at, -1)

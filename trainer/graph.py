@@ -1,0 +1,114 @@
+"""A client's knowledge graph: triples as indices, with the names they stand for, read from a folder of TSV files."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Triples = NDArray[np.int64]
+"""int64 [t, 3]: head, relation, tail."""
+
+SPLITS = ("train", "valid", "test")
+
+
+class DataError(Exception):
+    """The data cannot be used; the message names the file and the way out."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Triples over the entities and relations of the training split.
+
+    Attributes:
+        entities: Ids of the entities that occur in training, sorted; they are the candidates of every rank.
+        relations: Ids of the relations that occur in training, sorted.
+        triples: int64 [t, 3] for each of `SPLITS`.
+        left_out: Triples of valid and test that name an entity or a relation that training lacks, by split. No model
+            of this client can know them, so they are not ranked.
+    """
+
+    entities: list[str]
+    relations: list[str]
+    triples: Mapping[str, Triples]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def train(self) -> Triples:
+        """int64 [t, 3]: what is trained on."""
+        return self.triples["train"]
+
+    @classmethod
+    def from_names(cls, named: Mapping[str, Iterable[tuple[str, str, str]]]) -> "Graph":
+        """Index named triples.
+
+        Raises:
+            DataError: The training split is empty.
+        """
+        train = list(named["train"])
+        if not train:
+            raise DataError("the training split holds no triple")
+        entities = sorted({entity for head, _, tail in train for entity in (head, tail)})
+        relations = sorted({relation for _, relation, _ in train})
+        entity_index = {name: i for i, name in enumerate(entities)}
+        relation_index = {name: i for i, name in enumerate(relations)}
+        triples, left_out = {}, {}
+        for split in SPLITS:
+            rows = list(dict.fromkeys(named.get(split, ())))
+            known = [
+                (entity_index[h], relation_index[r], entity_index[t])
+                for h, r, t in rows
+                if h in entity_index and r in relation_index and t in entity_index
+            ]
+            triples[split] = np.array(known, dtype=np.int64).reshape(-1, 3)
+            left_out[split] = len(rows) - len(known)
+        return cls(entities, relations, triples, left_out)
+
+    def named(self, split: str) -> list[tuple[str, str, str]]:
+        """The triples of a split in words."""
+        return [(self.entities[h], self.relations[r], self.entities[t]) for h, r, t in self.triples[split]]
+
+
+def read_folder(folder: Path) -> Graph:
+    """The graph in a folder's `train.tsv`, `valid.tsv` and `test.tsv`: head, relation, tail, separated by tabs.
+
+    Raises:
+        DataError: The folder or `train.tsv` is missing, or a line does not hold three fields.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder; it should hold train.tsv, valid.tsv and test.tsv")
+    if not (folder / "train.tsv").is_file():
+        raise DataError(f"{folder}: train.tsv is missing; each line is head, relation, tail, separated by tabs")
+    return Graph.from_names({split: read_tsv(folder / f"{split}.tsv") for split in SPLITS})
+
+
+def read_tsv(path: Path) -> list[tuple[str, str, str]]:
+    """The triples of one file; a missing file holds none.
+
+    Raises:
+        DataError: A line does not hold three fields, or the file is not UTF-8.
+    """
+    if not path.is_file():
+        return []
+    triples = []
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                fields = line.rstrip("\r\n").split("\t")
+                if not line.strip():
+                    continue
+                if len(fields) != 3 or not all(fields):
+                    raise DataError(f"{path}:{number}: expected head, relation, tail, separated by tabs")
+                triples.append((fields[0], fields[1], fields[2]))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a UTF-8 text file") from error
+    return triples
+
+
+def write_folder(folder: Path, named: Mapping[str, Iterable[tuple[str, str, str]]]) -> None:
+    """Write named triples as `read_folder` reads them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in SPLITS:
+        lines = ["\t".join(triple) + "\n" for triple in named.get(split, ())]
+        (folder / f"{split}.tsv").write_text("".join(lines), encoding="utf-8")

@@ -1,0 +1,115 @@
+"""What an interaction is: a query vector made of (given entity, relation, side), compared with candidates.
+
+Every interaction here splits in two. `query` turns what is given into one vector; `compare` meets it with all
+candidates at once. So scoring one query against n candidates costs one query and n comparisons, whatever makes it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from protocol.federation import Dense, LocalSettings
+from protocol.scoring import HEAD
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a client trains: rows of its entities and relations, and the dense tensors shared by all clients.
+
+    Attributes:
+        entities: float32 [n, dim].
+        relations: float32 [m, relation width].
+        dense: The tensors that `Interaction.dense` names.
+    """
+
+    entities: Tensor
+    relations: Tensor
+    dense: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Queries as int64 tensors [q], and the dropout that applies to them."""
+
+    given: Tensor
+    relation: Tensor
+    side: Tensor
+    dropout: "Dropout"
+
+
+class Dropout:
+    """Inverted dropout with a generator of its own, so that a seeded run repeats exactly."""
+
+    def __init__(self, rate: float, generator: torch.Generator | None = None) -> None:
+        self.rate = rate
+        self.generator = generator
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`x` with each number zeroed at the rate and the others scaled up to keep the mean; as it is at rate 0."""
+        if not self.rate:
+            return x
+        keep = torch.rand(x.shape, generator=self.generator) >= self.rate
+        return x * keep / (1 - self.rate)
+
+
+NO_DROPOUT = Dropout(0.0)
+
+
+class Interaction(ABC):
+    """The function that scores a triple.
+
+    Attributes:
+        reciprocal: Whether a relation has a second vector for queries that ask for the head (Lacroix et al., 2018).
+        distance: Whether scores are negative distances, to which losses add the margin.
+    """
+
+    reciprocal: bool = False
+    distance: bool = False
+
+    def relation_width(self, dim: int) -> int:
+        """Columns of a relation's row, for entity rows of `dim` columns."""
+        return dim
+
+    def dense(self, dim: int, settings: LocalSettings) -> dict[str, Dense]:
+        """Shapes of the dense tensors that all clients share; none unless overridden."""
+        return {}
+
+    def init_relations(self, count: int, dim: int, init: float, generator: torch.Generator) -> Tensor:
+        """Fresh relation rows, float32 [count, relation width], uniform in [-init, init]."""
+        width = self.relation_width(dim)
+        return (torch.rand(count, width, generator=generator) * 2 - 1) * init
+
+    @abstractmethod
+    def query(self, tables: Tables, batch: Batch) -> Tensor:
+        """Query vectors, float32 [q, dim]."""
+
+    @abstractmethod
+    def compare(self, query: Tensor, candidates: Tensor) -> Tensor:
+        """Scores [q, n] of query vectors [q, dim] against candidate rows [n, dim]; higher is more plausible."""
+
+
+class RowwiseInteraction(Interaction):
+    """An interaction whose query needs nothing but the rows of its own entity and relation."""
+
+    def query(self, tables: Tables, batch: Batch) -> Tensor:
+        """Gather the rows and combine them."""
+        given = batch.dropout(tables.entities[batch.given])
+        relation = batch.dropout(tables.relations[batch.relation])
+        return self.combine(given, relation, batch.side == HEAD, tables.dense)
+
+    @abstractmethod
+    def combine(self, given: Tensor, relation: Tensor, asks_head: Tensor, dense: Mapping[str, Tensor]) -> Tensor:
+        """Query vectors [q, dim] of given rows [q, dim] and relation rows; `asks_head` is bool [q]."""
+
+
+class DotProduct(RowwiseInteraction):
+    """Query vectors meet candidates as dot products."""
+
+    reciprocal = True
+
+    def compare(self, query: Tensor, candidates: Tensor) -> Tensor:
+        """[q, n] dot products."""
+        return query @ candidates.T

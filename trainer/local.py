@@ -1,0 +1,81 @@
+"""Training on one graph alone: isolation, where it is a client's own, and collection, where it is all clients' pooled.
+
+Both stop as federation does: an evaluation on validation triples every so many epochs, the best model kept, and an end
+after `patience` evaluations without a better one. An epoch here counts as a local epoch there.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from protocol.federation import TrainingSettings
+from trainer.answers import Answers
+from trainer.graph import Graph
+from trainer.interactions import Interaction
+from trainer.model import Array, Model
+from trainer.ranking import known_answers, rank
+from trainer.training import Trainer
+
+Report = Callable[[str], None]
+"""Told in words how far it is."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The best model by validation MRR, and how it was found."""
+
+    state: Mapping[str, Array]
+    epochs: int
+    valid_mrr: float
+
+
+def fresh_model(graph: Graph, interaction: Interaction, settings: TrainingSettings, seed: int) -> Model:
+    """A model with random rows, at the scales that the training fixes."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(shape: tuple[int, ...], init: float) -> Array:
+        return ((torch.rand(shape, generator=generator) * 2 - 1) * init).numpy()
+
+    entities = uniform((len(graph.entities), settings.dim), settings.entity_init)
+    relations = fresh_relations(graph, interaction, settings, generator)
+    dense = {name: uniform(tuple(d.shape), d.init) for name, d in settings.dense.items()}
+    return Model(interaction, entities, relations, dense)
+
+
+def fresh_relations(
+    graph: Graph, interaction: Interaction, settings: TrainingSettings, generator: torch.Generator
+) -> Array:
+    """Random relation rows, float32 [relations, width], twice as many where the interaction is reciprocal."""
+    count = len(graph.relations) * (2 if interaction.reciprocal else 1)
+    return interaction.init_relations(count, settings.dim, settings.entity_init, generator).numpy()
+
+
+def valid_mrr(model: Model, graph: Graph) -> float:
+    """Filtered realistic MRR on validation triples, both sides."""
+    return rank(graph.triples["valid"], known_answers(graph, "valid"), model.rank_scores).metrics()["both"].mrr
+
+
+def train_alone(
+    graph: Graph, interaction: Interaction, settings: TrainingSettings, seed: int, report: Report
+) -> Trained:
+    """Train a fresh model on one graph and return the best one by validation MRR; the last one without validation."""
+    model = fresh_model(graph, interaction, settings, seed)
+    trainer = Trainer(model, Answers.of(graph.train), settings.local, seed)
+    every = settings.evaluate_every * settings.local.local_epochs
+    limit = settings.rounds * settings.local.local_epochs
+    best, waited, has_valid = Trained(model.state(), 0, -np.inf), 0, len(graph.triples["valid"]) > 0
+    for epoch in range(1, limit + 1):
+        trainer.epoch()
+        if epoch % every and epoch != limit:
+            continue
+        mrr = valid_mrr(model, graph) if has_valid else np.nan
+        if not has_valid or mrr > best.valid_mrr:
+            best, waited = Trained(model.state(), epoch, mrr), 0
+        else:
+            waited += 1
+        report(f"epoch {epoch} of at most {limit}, validation MRR {mrr:.3f}, best {best.valid_mrr:.3f}")
+        if waited >= settings.patience:
+            break
+    return best

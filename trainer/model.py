@@ -1,0 +1,74 @@
+"""A client's model: entity and relation rows, shared dense tensors, and the interaction that scores with them."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from protocol.federation import DENSE_PREFIX
+from protocol.scoring import HEAD
+from trainer.answers import Queries
+from trainer.interactions import Batch, Dropout, Interaction, Tables
+from trainer.interactions.base import NO_DROPOUT
+
+Array = NDArray[np.float32]
+
+
+class Model(nn.Module):
+    """Trainable tables and an interaction.
+
+    Args:
+        interaction: Scores queries against candidates.
+        entities: float32 [n, dim].
+        relations: float32 [m, relation width]; m counts reciprocal relations, which follow the plain ones.
+        dense: The interaction's dense tensors by name.
+    """
+
+    def __init__(self, interaction: Interaction, entities: Array, relations: Array, dense: Mapping[str, Array]) -> None:
+        super().__init__()
+        self.interaction = interaction
+        self.entities = nn.Parameter(torch.tensor(entities))
+        self.relations = nn.Parameter(torch.tensor(relations))
+        # Parameter names may not hold dots.
+        self._dense_names = {name: name.replace(".", "_") for name in dense}
+        self._dense = nn.ParameterDict({self._dense_names[n]: nn.Parameter(torch.tensor(t)) for n, t in dense.items()})
+
+    @property
+    def tables(self) -> Tables:
+        """The trainable tensors, by role."""
+        return Tables(self.entities, self.relations, {n: self._dense[p] for n, p in self._dense_names.items()})
+
+    def scores(self, queries: Queries, dropout: Dropout = NO_DROPOUT) -> Tensor:
+        """Scores of all entities, float32 [q, n]; higher is more plausible."""
+        tables = self.tables
+        query = self.interaction.query(tables, self._batch(queries, dropout))
+        return self.interaction.compare(query, tables.entities)
+
+    def rank_scores(self, queries: Queries) -> Array:
+        """`scores` without gradient, as `trainer.ranking.rank` asks for them."""
+        with torch.no_grad():
+            return self.scores(queries).numpy()
+
+    def _batch(self, queries: Queries, dropout: Dropout) -> Batch:
+        given, relation, side = (torch.from_numpy(c) for c in (queries.given, queries.relation, queries.side))
+        if self.interaction.reciprocal:
+            relation = relation + (side == HEAD) * (len(self.relations) // 2)
+        return Batch(given, relation, side, dropout)
+
+    def shared(self) -> dict[str, Array]:
+        """What goes to the coordinator: `entities` and `dense.<name>`, as `protocol.federation.model_tensors` says."""
+        tables = self.tables
+        arrays = {"entities": tables.entities.detach().numpy()}
+        return arrays | {DENSE_PREFIX + name: t.detach().numpy() for name, t in tables.dense.items()}
+
+    def state(self) -> dict[str, Array]:
+        """Everything needed to make this model again: `shared` and `relations`. Copies, safe from later training."""
+        return {name: t.copy() for name, t in (self.shared() | {"relations": self.relations.detach().numpy()}).items()}
+
+    @classmethod
+    def of_state(cls, interaction: Interaction, state: Mapping[str, Array]) -> "Model":
+        """The model that `state` described."""
+        dense = {name.removeprefix(DENSE_PREFIX): t for name, t in state.items() if name.startswith(DENSE_PREFIX)}
+        return cls(interaction, state["entities"], state["relations"], dense)

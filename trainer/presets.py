@@ -1,0 +1,37 @@
+"""Default settings of a training by interaction. Each line that departs from the protocol's default has its reason."""
+
+from typing import Any
+
+from protocol.federation import InteractionName, LocalSettings, ScorerIdentity, TrainingSettings
+from trainer.interactions import interaction_of
+from trainer.interactions.llama import Encoder
+
+LOCAL: dict[InteractionName, LocalSettings] = {
+    "transe": LocalSettings(learning_rate=5e-3, batch_size=128),
+    "distmult": LocalSettings(learning_rate=1e-2, dropout=0.3),
+    "complex": LocalSettings(learning_rate=1e-2, dropout=0.3),
+    "rotate": LocalSettings(learning_rate=5e-3, batch_size=128),
+    "mlp": LocalSettings(learning_rate=1e-3, dropout=0.3, batch_size=128),
+    # Several vectors a slot and strong dropout matter more to a frozen LLaMA than its width or depth.
+    "llama": LocalSettings(learning_rate=2e-3, dropout=0.4, batch_size=128, vectors_per_slot=4),
+}
+
+
+def training_settings(
+    interaction: InteractionName, encoder: Encoder | None, scorer: ScorerIdentity | None, **changes: Any
+) -> TrainingSettings:
+    """The settings of a training with this interaction: its preset, its dense tensors, and the given changes.
+
+    Args:
+        interaction: Its name.
+        encoder: Needed by `llama`, whose adapter has the model's hidden size.
+        scorer: Needed by `llama`: the scorer that the training is fixed to.
+        changes: Fields of `TrainingSettings`; `local` is taken whole.
+
+    Raises:
+        pydantic.ValidationError: A change is out of bounds.
+    """
+    local = changes.pop("local", None) or LOCAL[interaction]
+    dim = changes.pop("dim", None) or 256
+    dense = interaction_of(interaction, encoder).dense(dim, local)
+    return TrainingSettings(interaction=interaction, dim=dim, dense=dense, scorer=scorer, local=local, **changes)

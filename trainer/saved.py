@@ -1,0 +1,101 @@
+"""Trained models on disk: a folder with `model.json` (what it is) and `model.safetensors` (its numbers).
+
+A fused model holds no numbers of its own but its weights; it names the folders of the two models that it combines.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+from safetensors.numpy import load_file, save_file
+
+from protocol.federation import Mode, TrainingSettings
+from trainer.fusion import Fusion
+from trainer.graph import Graph
+from trainer.interactions import Encoder, interaction_of
+from trainer.model import Array, Model
+from trainer.ranking import Scorer
+from trainer.results import write
+
+
+class ModelMissing(Exception):
+    """A folder holds no usable model; the message names it and the way out."""
+
+
+class Card(BaseModel):
+    """What a saved model is."""
+
+    mode: Mode
+    settings: TrainingSettings
+    entities: list[str]
+    relations: list[str]
+    names_sent: bool = False
+    fused: list[list[float]] | None = None
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A model read from a folder, ready to score."""
+
+    card: Card
+    scorer: Scorer
+
+
+def save_arrays(path: Path, arrays: dict[str, Array], **message: object) -> None:
+    """Write arrays and a JSON message to a safetensors file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, part, {"message": json.dumps(message)})
+    part.replace(path)
+
+
+def save_model(folder: Path, graph: Graph, mode: Mode, settings: TrainingSettings, state: dict[str, Array]) -> None:
+    """Save one trained model."""
+    save_arrays(folder / "model.safetensors", state)
+    card = Card(mode=mode, settings=settings, entities=graph.entities, relations=graph.relations)
+    write(folder / "model.json", card.model_dump(mode="json"))
+
+
+def save_fusion(folder: Path, graph: Graph, settings: TrainingSettings, fusion: Fusion) -> None:
+    """Save fusion weights; `../isolation` and `../federation` hold the models that they combine."""
+    card = Card(mode="fusion", settings=settings, entities=graph.entities, relations=graph.relations)
+    card.fused = fusion.weights.tolist()
+    write(folder / "model.json", card.model_dump(mode="json"))
+
+
+def read_card(folder: Path) -> Card:
+    """What the model in a folder is.
+
+    Raises:
+        ModelMissing: There is none, or it cannot be read.
+    """
+    try:
+        return Card.model_validate_json((folder / "model.json").read_bytes())
+    except FileNotFoundError as error:
+        raise ModelMissing(
+            f"{folder}: holds no model (model.json is missing); `join` writes isolation, federation and fusion into "
+            "a folder of the training under its --home, `train` writes into its --out"
+        ) from error
+    except ValidationError as error:
+        raise ModelMissing(
+            f"{folder}/model.json: not the description of a model ({error.error_count()} errors)"
+        ) from error
+
+
+def read_model(folder: Path, encoder: Encoder | None) -> SavedModel:
+    """The model in a folder.
+
+    Raises:
+        ModelMissing: There is none, or it cannot be read.
+    """
+    card = read_card(folder)
+    if card.fused is not None:
+        parts = [read_model(folder.parent / part, encoder).scorer for part in ("isolation", "federation")]
+        return SavedModel(card, Fusion(np.array(card.fused, dtype=np.float32)).scorer(*parts))
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise ModelMissing(f"{path}: missing beside model.json")
+    model = Model.of_state(interaction_of(card.settings.interaction, encoder), load_file(path))
+    return SavedModel(card, model.rank_scores)

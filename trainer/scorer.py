@@ -1,0 +1,111 @@
+"""The scorer as the trainer sees it: the frozen LLaMA's states and their gradients, over HTTP.
+
+What the scorer sees of a client: the vectors sent, and which of them stand together in a query. Names go along only
+where the client switched them on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol import tensors
+from protocol.federation import ScorerIdentity
+from protocol.scoring import ENCODE_GRADIENT_REPLY_TENSORS, ENCODE_REPLY_TENSORS, Info
+from trainer.graph import Graph
+from trainer.interactions.llama import EncoderCall, Floats
+from trainer.service import Service
+
+
+class WrongScorer(Exception):
+    """The client's scorer is not the one that the training is fixed to."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """What entities and relations are called, by row; sent to the scorer beside their vectors."""
+
+    entities: list[str]
+    relations: list[str]
+
+    @classmethod
+    def of(cls, graph: Graph) -> "Names":
+        """The graph's own ids, made readable."""
+        return cls([_readable(e) for e in graph.entities], [_readable(r) for r in graph.relations])
+
+    def message(self, call: EncoderCall) -> dict[str, object]:
+        """The texts of one call's rows, as `protocol.scoring.EncodeHeader` has them."""
+        relations = len(self.relations)
+        return {
+            "entity_texts": {i: {"name": self.entities[row]} for i, row in enumerate(call.entity_rows)},
+            # Reciprocal relations follow the plain ones and share their names; the template says which side is asked.
+            "relation_texts": {
+                i: {"name": self.relations[row % relations]} for i, row in enumerate(call.relation_rows)
+            },
+        }
+
+
+def _readable(name: str) -> str:
+    return name.replace("_", " ").strip() or name
+
+
+class ScorerClient:
+    """An `Encoder` that asks the scorer service.
+
+    Args:
+        service: Where the scorer is.
+        names: What to send beside the vectors; nothing by default.
+
+    Raises:
+        ServiceUnreachable, ProblemError: As `Service` says; every call may.
+    """
+
+    def __init__(self, service: Service, names: Names | None = None) -> None:
+        self.service, self.names = service, names
+        self.info = Info.model_validate_json(service.json("GET", "/info"))
+        self.hidden = self.info.hidden
+
+    @property
+    def identity(self) -> ScorerIdentity:
+        """What a training is fixed to."""
+        info = self.info
+        return ScorerIdentity(model=info.model, revision=info.revision, query_hash=info.query_hash, hidden=info.hidden)
+
+    def require(self, wanted: ScorerIdentity) -> None:
+        """Refuse to work for a training that is fixed to another scorer.
+
+        Raises:
+            WrongScorer: Its model, revision or templates differ.
+        """
+        mine = self.identity
+        if differs := [f for f in ("revision", "query_hash", "hidden") if getattr(mine, f) != getattr(wanted, f)]:
+            raise WrongScorer(
+                f"the scorer at {self.service.url} serves {mine.model} ({mine.revision[:12]}), but the training is "
+                f"fixed to {wanted.model} ({wanted.revision[:12]}): {', '.join(differs)} differ. "
+                "Start a scorer with that model and revision, and give its address"
+            )
+
+    def encode(self, call: EncoderCall) -> Floats:
+        """States of the queries, float32 [q, hidden]."""
+        reply = self.service.tensors("POST", "/encode", self._body(call, {}))
+        sizes = {"q": len(call.queries), "hidden": self.hidden}
+        return tensors.decode(reply, ENCODE_REPLY_TENSORS, sizes)[0]["states"]
+
+    def gradient(self, call: EncoderCall, grad_states: Floats) -> tuple[Floats, Floats]:
+        """d(loss)/d(vectors) of entities [n, k, hidden] and relations [m, k, hidden]."""
+        body = self._body(call, {"grad_states": grad_states})
+        reply = self.service.tensors("POST", "/encode/gradient", body)
+        sizes = {"n": len(call.entities), "m": len(call.relations), "hidden": self.hidden}
+        sizes |= {"k": call.entities.shape[1], "l": call.relations.shape[1]}
+        gradients, _ = tensors.decode(reply, ENCODE_GRADIENT_REPLY_TENSORS, sizes)
+        return gradients["entities"], gradients["relations"]
+
+    def _body(self, call: EncoderCall, extra: Mapping[str, NDArray[np.float32]]) -> bytes:
+        arrays = {
+            "entities": call.entities,
+            "relations": call.relations,
+            "queries": call.queries,
+            "sides": call.sides,
+        }
+        return tensors.encode(arrays | dict(extra), self.names.message(call) if self.names else {})
