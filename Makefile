@@ -1,0 +1,55 @@
+# make demo   train on a real graph on this machine and print the table
+# make up     the same system in containers, with Docker Compose
+# make test   all tests
+# make check  format, lint, types, committed OpenAPI files
+# Each does its own set-up in .venv on the first call.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
+
+.PHONY: install demo test check format openapi wheels up down
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Tripleherd needs Python 3.11 or later; give one as: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/tripleherd demo $(ARGS)
+
+test: $(INSTALLED)
+	$(BIN)/pytest $(ARGS)
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m tools.openapi --check
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+openapi: $(INSTALLED)
+	$(BIN)/python -m tools.openapi
+
+# A CPU wheel of torch for the images. One that is there already is kept, so this also serves sites without network.
+wheels:
+	@ls docker/wheels/torch-$(TORCH)*.whl >/dev/null 2>&1 || \
+	  $(PYTHON) -m pip download --quiet --no-deps --retries 1 --extra-index-url $(TORCH_INDEX) \
+	    --python-version 3.11 --only-binary :all: --dest docker/wheels torch==$(TORCH) || \
+	  echo "torch $(TORCH) could not be downloaded here; the image build will look for it itself"
+
+up: wheels
+	docker compose up --build $(ARGS)
+
+down:
+	docker compose down

@@ -1,0 +1,65 @@
+"""`tripleherd demo`, small, as a user runs it."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+COMMAND = [sys.executable, "-m", "trainer", "demo", "--clients", "2", "--rounds", "2", "--interaction"]
+MODES = {"isolation", "collection", "federation", "fusion"}
+
+
+def commands_mentioning(text: str) -> list[str]:
+    """Command lines of running processes that mention a text."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            state = (file.parent / "stat").read_text().rsplit(")", 1)[1].split()[0]
+        except (OSError, IndexError):
+            continue
+        if text in line and state != "Z":
+            found.append(line)
+    return found
+
+
+def test_demo_prints_the_table_and_writes_results(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = subprocess.run([*COMMAND, "distmult", "--out", str(out)], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads((out / "results.json").read_text())
+    assert {(row["interaction"], row["mode"], row["side"]) for row in rows} == {
+        ("distmult", mode, side) for mode in MODES for side in ("both", "head", "tail")
+    }
+    for row in rows:
+        weights = [client["triples"] for client in row["clients"]]
+        for metric in ("mrr", "hits@1", "hits@3", "hits@10"):
+            mean = sum(w * c[metric] for w, c in zip(weights, row["clients"], strict=True)) / sum(weights)
+            assert abs(mean - row[metric]) < 1e-9
+            assert f"{row[metric]:.3f}" in done.stdout or row["side"] != "both"
+    assert commands_mentioning(str(out)) == []
+
+
+def test_ctrl_c_stops_every_process(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = subprocess.Popen([*COMMAND, "llama", "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 100
+    while not any(" join " in line for line in commands_mentioning(str(out))):
+        assert process.poll() is None
+        assert time.monotonic() < deadline, "no client was started"
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"Traceback" not in errors
+    assert commands_mentioning(str(out)) == []
+
+
+def test_demo_leaves_a_full_folder_alone(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("kept")
+    done = subprocess.run([*COMMAND, "transe", "--out", str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "is not an empty folder" in done.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["precious"]
