@@ -33,7 +33,7 @@ class Dense(Strict):
     """A tensor that all clients train and share whole, as an adapter's weight."""
 
     shape: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, max_length=4)
-    init: float = Field(0.0, ge=0, description="Starts uniform in [-init, init], drawn from the training's seed.")
+    init: float = Field(0.0, ge=0, le=1e3, description="Starts uniform in ± this, drawn from the training's seed.")
 
     @field_validator("shape")
     @classmethod
@@ -62,8 +62,8 @@ class LocalSettings(Strict):
     dropout: float = Field(0.0, ge=0, lt=1, description="On entity and relation vectors and on the query's state.")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Of `cross_entropy`.")
     negatives: int = Field(256, ge=1, le=1 << 16, description="Sampled a positive, for the other two losses.")
-    margin: float = Field(10.0, ge=0, description="gamma: of distances, and of `margin_ranking`.")
-    temperature: float = Field(1.0, ge=0, description="Adversarial temperature of `self_adversarial`.")
+    margin: float = Field(10.0, ge=0, le=1e6, description="gamma: of distances, and of `margin_ranking`.")
+    temperature: float = Field(1.0, ge=0, le=1e6, description="Adversarial temperature of `self_adversarial`.")
     vectors_per_slot: int = Field(1, ge=1, le=64, description="Of `llama`: vectors that stand for one entity.")
 
 
@@ -72,7 +72,7 @@ class TrainingSettings(Strict):
 
     interaction: InteractionName = Field(description="The function that scores a triple.")
     dim: int = Field(256, ge=1, le=16_384, description="Columns of an entity's row on the wire, float32.")
-    entity_init: float = Field(0.05, gt=0, description="Entity rows start uniform in [-entity_init, entity_init].")
+    entity_init: float = Field(0.05, gt=0, le=1e3, description="Entity rows start uniform in ± this.")
     dense: dict[str, Dense] = Field({}, max_length=MAX_DENSE_TENSORS, description="Shared dense tensors by name.")
     scorer: ScorerIdentity | None = Field(None, description="Required for `llama`, absent otherwise.")
     local: LocalSettings = LocalSettings()
@@ -107,7 +107,7 @@ class JoinRequest(Strict):
         description="Random, made once by the client and kept: joining again with it is the same client again.",
     )
     entities: list[EntityKey] = Field(min_length=1, max_length=10_000_000, description="Distinct; their order is kept.")
-    triples: dict[Literal["train", "valid", "test"], Annotated[int, Field(ge=0)]] = Field(
+    triples: dict[Literal["train", "valid", "test"], Annotated[int, Field(ge=0, le=1 << 40)]] = Field(
         description="How many triples the client holds; the coordinator never sees the triples."
     )
 
@@ -136,6 +136,7 @@ class RoundView(Strict):
     selected: bool = Field(description="Whether this client is to act: train, or evaluate in phase `evaluating`.")
     answered: bool = Field(description="Whether this client's update or evaluation for the phase is in.")
     deadline: datetime | None = None
+    rounds_done: int = Field(0, description="Rounds of this training that have closed.")
     best_version: int | None = Field(None, description="Version with the best validation MRR so far.")
     best_mrr: float | None = None
     clients: int = Field(description="Clients that have joined.")

@@ -18,18 +18,29 @@ responses back into them with `problem_from_response`.
 """
 
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 MEDIA_TYPE = "application/problem+json"
+LONGEST_WAIT = 3600
+"""Seconds: a service that asks to be left alone for longer is not believed."""
+
+
+def _encodable(text: Any) -> Any:
+    """JSON can spell half a surrogate pair, which UTF-8 cannot; echo it as it was spelt."""
+    return text.encode(errors="backslashreplace").decode() if isinstance(text, str) else text
+
+
+Echo = Annotated[str, BeforeValidator(_encodable)]
+"""Text that may hold parts of a refused request."""
 
 
 class FieldError(BaseModel):
     """One field of a request that was refused, and why."""
 
-    field: str = Field(description="Path of the field, as `entities.3.vectors` or a tensor's name.")
-    message: str = Field(description="What is wrong with it and what would be accepted.")
+    field: Echo = Field(description="Path of the field, as `entities.3.vectors` or a tensor's name.")
+    message: Echo = Field(description="What is wrong with it and what would be accepted.")
 
 
 class Problem(BaseModel):
@@ -40,7 +51,7 @@ class Problem(BaseModel):
     type: str = Field(description="Stable name of the kind of problem, a URN.")
     title: str = Field(description="The kind of problem in words.")
     status: int = Field(description="The HTTP status code.")
-    detail: str = Field(description="What went wrong in this request, and the way out.")
+    detail: Echo = Field(description="What went wrong in this request, and the way out.")
     errors: list[FieldError] = Field(default=[], description="The fields at fault, where fields are at fault.")
 
 
@@ -51,7 +62,7 @@ class ProblemError(Exception):
     kind: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "The service failed"
 
-    def __init__(self, detail: str, *, errors: list[FieldError] | None = None, **extra: Any) -> None:
+    def __init__(self, detail: str, /, *, errors: list[FieldError] | None = None, **extra: Any) -> None:
         super().__init__(detail)
         self.detail = detail
         self.errors = errors or []
@@ -194,6 +205,8 @@ def problem_from_response(status: int, body: bytes) -> ProblemError:
     except ValidationError:
         phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else "unknown status"
         return kind(f"the service answered {status} {phrase}")
+    extra = document.model_extra or {}
     if kind is Busy:
-        return Busy(document.detail)
-    return kind(document.detail, errors=document.errors, **(document.model_extra or {}))
+        wait = extra.get("retry_after")
+        return Busy(document.detail, retry_after=wait if isinstance(wait, int) and 0 <= wait <= LONGEST_WAIT else 1)
+    return kind(document.detail, errors=document.errors, **extra)

@@ -25,7 +25,11 @@ def _pykeen_triples(name: str) -> Named:
     # PyKEEN is slow to import and needed nowhere else.
     from pykeen.datasets import get_dataset, has_dataset
 
-    if not has_dataset(name):
+    try:
+        known = has_dataset(name)
+    except KeyError:  # Depends on the version of the resolver that PyKEEN asks.
+        known = False
+    if not known:
         raise DataError(f"{name}: neither a folder nor a PyKEEN data set; `umls` and `nations` need no download")
     try:
         dataset = get_dataset(dataset=name)

@@ -145,7 +145,7 @@ class _Training:
         header = UpdateHeader(triples=len(self.client.graph.train), loss=loss)
         self.client.coordinator.send_update(number, shared, header)
         best = "" if view.best_mrr is None else f", best validation MRR {view.best_mrr:.3f}"
-        self.client.report(f"round {number} of at most {self.settings.rounds}: loss {loss:.3f}{best}")
+        self.client.report(f"round {view.rounds_done + 1} of at most {self.settings.rounds}: loss {loss:.3f}{best}")
 
     def _evaluate(self, view: RoundView, version: int) -> None:
         model = self._model_of(version)

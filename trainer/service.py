@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay
-from tenacity.wait import wait_exponential_jitter
+from tenacity.wait import wait_exponential, wait_random
 
 from protocol.problems import Busy, NotReady, problem_from_response
 from protocol.tensors import MEDIA_TYPE
@@ -101,7 +101,7 @@ class Service:
             self.report(f"the {self.name} at {self.url} is not answering ({_reason(error)}); trying again")
 
 
-_backoff = wait_exponential_jitter(initial=0.2, max=10.0)
+_backoff = wait_exponential(multiplier=0.2, max=10.0) + wait_random(0.0, 1.0)
 
 
 def _wait(state: RetryCallState) -> float:

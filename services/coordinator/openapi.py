@@ -1,0 +1,73 @@
+"""What the API page shows of bodies that routes read by hand: schemas, examples, tensors in words."""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from protocol.federation import Evaluation, JoinRequest, TrainingSettings, UpdateHeader
+from protocol.tensors import MEDIA_TYPE
+from services.web import binary, body_of
+
+MODELS: list[type[BaseModel]] = [JoinRequest, TrainingSettings, UpdateHeader, Evaluation]
+
+_METRICS = {"mrr": 0.41, "hits@1": 0.32, "hits@3": 0.45, "hits@10": 0.58}
+
+JOIN_BODY = body_of(
+    JoinRequest,
+    {
+        "two entities": {
+            "name": "north hospital",
+            "join_key": "5f" * 32,
+            "entities": ["a1" * 32, "b2" * 32],
+            "triples": {"train": 800, "valid": 100, "test": 100},
+        }
+    },
+)
+TRAINING_BODY = body_of(
+    TrainingSettings,
+    {
+        "three clients, TransE": {
+            "interaction": "transe",
+            "dim": 128,
+            "clients": 3,
+            "local": {"loss": "self_adversarial"},
+        },
+        "a random half each round": {
+            "interaction": "distmult",
+            "clients": 10,
+            "fraction": 0.5,
+            "quorum": 3,
+            "deadline_seconds": 120,
+            "dense": {"adapter.weight": {"shape": [256, 256], "init": 0.06}},
+        },
+    },
+)
+UPDATE_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            MEDIA_TYPE: binary(
+                "`entities` float32 [n, dim], the trained rows of the client's n entities in the order of its joining, "
+                "and each of the training's dense tensors as `dense.<name>`, float32. The header's metadata entry "
+                "`message` is JSON as the schema `UpdateHeader` says."
+            )
+        },
+    }
+}
+EVALUATION_BODY = body_of(
+    Evaluation,
+    {"validation": {"mode": "federation", "split": "valid", "triples": 100, "sides": {"both": _METRICS}}},
+)
+SHARE = {
+    "description": "The client's share of the version.",
+    "content": {
+        MEDIA_TYPE: binary(
+            "`entities` float32 [n, dim] and `dense.<name>` float32; the message holds `training` and `round`."
+        )
+    },
+}
+
+
+def same_receipt(model: type[BaseModel]) -> dict[str, Any]:
+    """The response to content that is stored already."""
+    return {"description": "This was stored already; the receipt is the same.", "model": model}

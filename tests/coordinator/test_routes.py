@@ -1,0 +1,198 @@
+import pickle
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from .support import INVITATION, JSON, LIMIT, OPERATOR, SAFETENSORS, Member, Server, bearer, evaluation, members
+
+PROBLEM = "application/problem+json"
+JOIN = {"name": "a", "join_key": "a" * 64, "entities": ["b" * 64], "triples": {"train": 1}}
+
+
+@pytest.fixture(scope="module")
+def member(shared_server: Server) -> Member:
+    """One of two clients of a training in which nobody has answered yet; the module's tests leave it so."""
+    one, two = members(3, 3)
+    shared_server.join(one, two)
+    shared_server.begin(clients=2, dense={"w": {"shape": [2], "init": 0.1}})
+    view = shared_server.view(one.secret)
+    if view.phase == "joining":
+        shared_server.view(one.secret, wait=5, after=view.event)
+    return one
+
+
+def test_a_training_over_http(server: Server) -> None:
+    crowd = members(3, 4, 5)
+    server.join(*crowd)
+    training = server.begin(clients=3, rounds=4, evaluate_every=2)
+    view = server.run(crowd)
+    assert (view.phase, view.round, view.best_version) == ("finished", 5, 5)
+    reply = server.put_evaluation(crowd[0], 5, evaluation(0.7, mode="fusion", split="test"))
+    assert reply.status_code == 201
+    history = server.http.get("/rounds", headers=bearer(crowd[0].secret)).json()
+    assert [each["round"] for each in history["rounds"]] == [5, 4, 3, 2, 1]
+    assert history["trainings"][0]["training"] == training
+    assert history["rounds"][0]["evaluations"][0]["sides"]["both"]["hits@1"] == 0.025
+
+
+def test_a_long_poll_wakes_at_once(server: Server) -> None:
+    (one,) = members(2)
+    server.join(one)
+    event = server.view(one.secret).event
+    woken: list[float] = []
+
+    def wait() -> None:
+        view = server.view(one.secret, wait=20, after=event)
+        while view.phase != "training":
+            view = server.view(one.secret, wait=20, after=view.event)
+        woken.append(time.monotonic())
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    time.sleep(0.3)
+    start = time.monotonic()
+    server.begin()
+    waiter.join(10)
+    assert woken[0] - start < 0.9
+
+
+def test_a_long_poll_ends_when_its_time_is_up(shared_server: Server, member: Member) -> None:
+    event = shared_server.view(member.secret).event
+    start = time.monotonic()
+    assert shared_server.view(member.secret, wait=0.3, after=event).event == event
+    assert 0.25 < time.monotonic() - start < 2
+    assert shared_server.view(member.secret, wait=20, after=event - 1).event == event
+
+
+def test_an_update_and_its_repetition(server: Server) -> None:
+    one, two = members(2, 2)
+    server.join(one, two)
+    server.begin(clients=2)
+    event = server.view().event
+    view = server.view(wait=2, after=event) if server.view().phase == "joining" else server.view()
+    assert view.phase == "training"
+    body = one.trained(server.share(one, 1))
+    replies = [server.put_update(one, 1, body) for _ in range(2)]
+    assert [reply.status_code for reply in replies] == [201, 200]
+    assert replies[0].json() == replies[1].json()
+    other = server.put_update(one, 1, one.trained(server.share(one, 1), 7.0))
+    assert (other.status_code, other.json()["current_round"]) == (409, 1)
+    assert server.put_update(one, 5, body).json()["current_round"] == 1
+
+
+def test_the_last_two_updates_race(server: Server) -> None:
+    crowd = members(*[8] * 6)
+    server.join(*crowd)
+    server.begin(clients=6, rounds=1)
+    while server.view().phase == "joining":
+        time.sleep(0.02)
+    bodies = [(member, member.trained(server.share(member, 1))) for member in crowd]
+    threads = [threading.Thread(target=server.put_update, args=(member, 1, body)) for member, body in bodies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    while server.view().round == 1:
+        time.sleep(0.02)
+    rounds = server.http.get("/rounds", headers=bearer(OPERATOR)).json()["rounds"]
+    assert [(each["round"], each["updates"]) for each in rounds] == [(2, 0), (1, 6)]
+
+
+def test_a_value_that_is_not_finite(shared_server: Server, member: Member) -> None:
+    share = shared_server.share(member, 1)
+    share["entities"] = share["entities"] * np.float32("nan")
+    reply = shared_server.put_update(member, 1, member.body(share))
+    assert (reply.status_code, reply.headers["content-type"]) == (422, PROBLEM)
+    assert reply.json()["errors"][0]["field"] == "entities"
+
+
+class Canary:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (exec, ("raise SystemExit('a pickle was run')",))
+
+
+BODIES = [pickle.dumps(Canary()), b"", b"\xff" * 64, b"\x02\0\0\0\0\0\0\0[]", b"PK\3\4" + b"\0" * 60]
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_what_is_no_safetensors_is_refused(shared_server: Server, member: Member, body: bytes) -> None:
+    assert shared_server.put_update(member, 1, body).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kind"),
+    [
+        ("POST", "/clients", SAFETENSORS),
+        ("POST", "/round", {"content-type": "text/plain"}),
+        ("PUT", "/round/1/update", JSON),
+        ("PUT", "/round/1/update", {"content-type": "application/octet-stream"}),
+        ("PUT", "/round/1/evaluation", {}),
+    ],
+)
+def test_other_media_types(shared_server: Server, member: Member, method: str, path: str, kind: dict[str, str]) -> None:
+    token = {"/clients": INVITATION, "/round": OPERATOR}.get(path, member.secret)
+    reply = shared_server.http.request(method, path, headers=bearer(token) | kind, content=b"{}")
+    assert (reply.status_code, reply.headers["content-type"]) == (415, PROBLEM)
+
+
+@pytest.mark.parametrize("path", ["/clients", "/round", "/round/1/update", "/round/1/evaluation"])
+def test_an_oversized_body_is_refused_however_it_is_sent(shared_server: Server, member: Member, path: str) -> None:
+    token = {"/clients": INVITATION, "/round": OPERATOR}.get(path, member.secret)
+    kind = SAFETENSORS if path.endswith("update") else JSON
+
+    def chunks() -> Iterator[bytes]:
+        for _ in range(40):
+            yield b"\0" * (LIMIT // 32)
+
+    for content in (b"\0" * (LIMIT + 1), chunks()):
+        method = "PUT" if path.startswith("/round/") else "POST"
+        reply = shared_server.http.request(method, path, headers=bearer(token) | kind, content=content)
+        assert (reply.status_code, reply.headers["content-type"]) == (413, PROBLEM)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nothing", 404),
+        ("DELETE", "/round", 405),
+        ("GET", "/round/x/embeddings", 422),
+        ("GET", "/round/0/embeddings", 422),
+        ("GET", f"/round/{1 << 70}/embeddings", 422),
+        ("GET", "/round/7/embeddings", 404),
+        ("GET", "/round?wait=nan", 422),
+        ("GET", "/round?after=x", 422),
+        ("GET", "/rounds?limit=0", 422),
+        ("GET", "/rounds?training=none", 404),
+        ("GET", "/rounds?before=99999999999999999999", 422),
+    ],
+)
+def test_refusals_are_problem_documents(
+    shared_server: Server, member: Member, method: str, path: str, status: int
+) -> None:
+    reply = shared_server.http.request(method, path, headers=bearer(member.secret))
+    assert (reply.status_code, reply.headers["content-type"]) == (status, PROBLEM)
+    assert reply.json()["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("path", "token", "body", "field"),
+    [
+        ("/round", OPERATOR, {"interaction": "nonsense"}, "interaction"),
+        ("/round", OPERATOR, {"interaction": "transe", "dense": {"w": {"shape": [1 << 20]}}}, "dense"),
+        ("/clients", INVITATION, JOIN | {"entities": ["b" * 64] * 2}, "entities"),
+        ("/clients", INVITATION, JOIN | {"triples": {"train": 1 << 70}}, "triples.train"),
+    ],
+)
+def test_the_field_at_fault_is_named(shared_server: Server, path: str, token: str, body: object, field: str) -> None:
+    reply = shared_server.post(path, token, body)
+    assert reply.status_code == 422
+    assert reply.json()["errors"][0]["field"] == field
+
+
+def test_a_second_training_is_refused_while_one_runs(shared_server: Server, member: Member) -> None:
+    reply = shared_server.post("/round", OPERATOR, {"interaction": "transe"})
+    assert reply.status_code == 409
+    assert reply.json()["training"] == shared_server.view().training

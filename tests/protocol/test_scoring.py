@@ -1,0 +1,94 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from protocol import scoring, tensors
+from protocol.problems import InvalidRequest
+from protocol.scoring import EncodeGradientRequest, EncodeHeader, EncodeRequest, RowText, ScoreHeader, ScoreRequest
+
+SLOT = {"name": "aspirin"}
+VECTORS = {"vectors": [[0.5, 1.0]]}
+ENCODE = {"entities": [VECTORS], "relations": [SLOT], "queries": [[0, 0]]}
+
+
+@pytest.mark.parametrize(
+    ("model", "content"),
+    [
+        (ScoreRequest, {"entities": [SLOT, VECTORS], "relations": [SLOT | VECTORS], "triples": [[0, 0, 1]]}),
+        (ScoreRequest, {"triples": [{"head": "aspirin", "relation": "treats", "tail": "headache"}]}),
+        (EncodeRequest, ENCODE | {"sides": [1]}),
+        (EncodeGradientRequest, ENCODE | {"grad_states": [[0.1, 0.2]]}),
+        (ScoreHeader, {"template": "head", "entity_texts": {"3": {"name": "x", "text_only": True}}}),
+        (EncodeHeader, {"relation_texts": {"0": {"description": "what it does"}}}),
+    ],
+)
+def test_a_request_crosses_the_wire_unchanged(model: type[BaseModel], content: dict[str, Any]) -> None:
+    request = model.model_validate(content)
+    assert model.model_validate_json(request.model_dump_json()) == request
+    assert request.model_dump(mode="json", exclude_unset=True) == content
+
+
+@pytest.mark.parametrize(
+    ("model", "content"),
+    [
+        (ScoreRequest, {"entities": [{}], "triples": [[0, 0, 0]]}),
+        (ScoreRequest, {"entities": [{"vectors": []}], "triples": [[0, 0, 0]]}),
+        (ScoreRequest, {"entities": [{"name": ""}], "triples": [[0, 0, 0]]}),
+        (ScoreRequest, {"entities": [SLOT], "triples": []}),
+        (ScoreRequest, {"entities": [SLOT], "triples": [[0, 0, -1]]}),
+        (ScoreRequest, {"entities": [SLOT], "triples": [[0, 0]]}),
+        (ScoreRequest, {"triples": [[0, 0, 0]], "readout": "number of the beast"}),
+        (ScoreRequest, {"triples": [{"head": "a", "relation": "b"}]}),
+        (ScoreRequest, {"triples": [{"head": "a", "relation": "b", "tail": "c"}], "tempalte": "x"}),
+        (EncodeRequest, ENCODE | {"sides": [2]}),
+        (EncodeRequest, ENCODE | {"entities": []}),
+        (EncodeGradientRequest, ENCODE),
+        (EncodeHeader, {"entity_texts": {"-1": SLOT}}),
+        (EncodeHeader, {"entity_texts": {"first": SLOT}}),
+    ],
+)
+def test_a_request_that_says_nothing_or_something_unknown_is_refused(
+    model: type[BaseModel], content: dict[str, Any]
+) -> None:
+    with pytest.raises(ValidationError):
+        model.model_validate(content)
+
+
+def test_a_header_points_at_rows_by_number() -> None:
+    header = EncodeHeader.model_validate_json('{"entity_texts": {"12": {"name": "aspirin"}}}')
+    assert header.entity_texts == {12: RowText(name="aspirin")}
+
+
+def call(**changes: tensors.Array) -> dict[str, tensors.Array]:
+    arrays = {
+        "entities": np.zeros((3, 2, 4), dtype=np.float32),
+        "relations": np.zeros((2, 1, 4), dtype=np.float32),
+        "queries": np.zeros((5, 2), dtype=np.int32),
+        "sides": np.zeros(5, dtype=np.uint8),
+        "grad_states": np.zeros((5, 4), dtype=np.float32),
+    }
+    return arrays | changes
+
+
+def test_entities_and_relations_may_have_different_numbers_of_vectors() -> None:
+    decoded, _ = tensors.decode(tensors.encode(call()), scoring.ENCODE_GRADIENT_TENSORS, {"hidden": 4})
+    assert decoded.keys() == call().keys()
+
+
+@pytest.mark.parametrize(
+    ("at_fault", "shape"),
+    [
+        ("relations", (2, 1, 5)),
+        ("sides", (4,)),
+        ("grad_states", (6, 4)),
+        ("grad_states", (5, 3)),
+        ("queries", (5, 3)),
+    ],
+)
+def test_tensors_of_one_call_that_do_not_fit_together_are_refused(at_fault: str, shape: tuple[int, ...]) -> None:
+    changed = np.zeros(shape, dtype=call()[at_fault].dtype)
+    with pytest.raises(InvalidRequest) as refusal:
+        tensors.decode(tensors.encode(call(**{at_fault: changed})), scoring.ENCODE_GRADIENT_TENSORS)
+    assert refusal.value.errors[0].field == at_fault

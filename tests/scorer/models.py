@@ -1,0 +1,122 @@
+"""Tiny LLaMAs of several shapes, and the plain way to run them: one call of the unmodified model for each prompt."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+from services.scorer import embedded
+from services.scorer.loading import Loaded
+from services.scorer.templates import shipped
+
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 10_000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+
+
+class ExactNorm(torch.nn.Module):
+    """RMSNorm in the dtype of its input; the library's own always computes in float32, also within float64."""
+
+    def __init__(self, norm: LlamaRMSNorm) -> None:
+        super().__init__()
+        self.weight, self.epsilon = norm.weight, norm.variance_epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.epsilon)
+
+
+def tiny(
+    layers: int = 2, heads: int = 4, kv_heads: int = 2, rope: dict[str, Any] | None = None, hidden: int = 32
+) -> Any:
+    """A LLaMA with random weights in float32, frozen."""
+    config = LlamaConfig(
+        vocab_size=len(embedded.build_tokenizer()),
+        hidden_size=hidden,
+        intermediate_size=48,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        max_position_embeddings=256,
+        rope_parameters=rope,
+        tie_word_embeddings=False,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    torch.manual_seed(layers * 100 + heads * 10 + kv_heads)
+    model = LlamaForCausalLM(config).eval().requires_grad_(False)
+    for weight in model.parameters():
+        weight.copy_(torch.randn(weight.shape) * (0.2 if weight.dim() > 1 else 0.1) + (weight.dim() == 1))
+    return model
+
+
+def exact(model: Any) -> Any:
+    """The model in float64 throughout."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, LlamaRMSNorm):
+                setattr(module, name, ExactNorm(child))
+    return model.double()
+
+
+def loaded(model: Any) -> Loaded:
+    return Loaded(model, embedded.build_tokenizer(), "tiny", "0")
+
+
+def save(folder: Path, model: Any | None = None) -> Path:
+    """A checkpoint folder as the hub holds them."""
+    (tiny() if model is None else model).save_pretrained(folder)
+    embedded.build_tokenizer().save_pretrained(folder)
+    return folder
+
+
+Slot = tuple[str | None, Tensor | None]
+"""Text and vectors [k, hidden] of a slot."""
+
+
+def plain_prompt(model: Any, template: str, slots: dict[str, Slot]) -> Tensor:
+    """The input vectors of one prompt, [1, T, hidden], written down part by part."""
+    tokenizer = embedded.build_tokenizer()
+    embed = model.get_input_embeddings()
+
+    def words(text: str) -> Tensor:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return embed(torch.tensor(ids, dtype=torch.long))
+
+    parts = [embed(torch.tensor([tokenizer.bos_token_id]))]
+    for place, part in enumerate(shipped()[template].parts):
+        if place % 2 == 0:
+            parts.append(words(part.rstrip()))
+            continue
+        text, vectors = slots[part]
+        if text is not None:
+            parts.append(words(" " + text))
+        if vectors is not None:
+            parts.append(vectors)
+    return torch.cat(parts)[None]
+
+
+def plain_state(model: Any, template: str, slots: dict[str, Slot]) -> Tensor:
+    """[hidden]: the last hidden state at the prompt's end."""
+    return model.model(inputs_embeds=plain_prompt(model, template, slots)).last_hidden_state[0, -1]
+
+
+def plain_score(model: Any, template: str, slots: dict[str, Slot]) -> Tensor:
+    """logit(yes) - logit(no) at the prompt's end."""
+    tokenizer = embedded.build_tokenizer()
+    yes, no = (tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in (" yes", " no"))
+    logits = model(inputs_embeds=plain_prompt(model, template, slots)).logits[0, -1]
+    return logits[yes] - logits[no]
+
+
+def difference(first: Any, second: Any) -> float:
+    return float(np.abs(np.asarray(first) - np.asarray(second)).max())

@@ -1,0 +1,38 @@
+import subprocess
+import sys
+
+from services.scorer import embedded
+from services.scorer.loading import load
+from services.scorer.settings import Settings
+from services.scorer.templates import shipped
+from services.scorer.words import Words
+
+
+def test_every_process_builds_the_same_bytes() -> None:
+    program = (
+        "from services.scorer.loading import load; from services.scorer.settings import Settings; "
+        "print(load(Settings(model='embedded')).revision)"
+    )
+    other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+    assert other == load(Settings(model="embedded")).revision
+
+
+def test_weights_are_scaled_so_that_tokens_mix() -> None:
+    for weight in load(Settings(model="embedded")).model.parameters():
+        if weight.dim() > 1:
+            assert abs(float(weight.std()) / embedded.STANDARD_DEVIATION - 1) < 0.02
+            assert abs(float(weight.mean())) < 0.01
+
+
+def test_any_text_survives_the_tokenizer() -> None:
+    tokenizer = embedded.build_tokenizer()
+    for text in ("head", " a yes-man\n", "naïve 東京 \U0001f43e"):
+        assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
+
+
+def test_the_words_of_the_templates_are_single_tokens() -> None:
+    words = Words(embedded.build_tokenizer())
+    for template in shipped().values():
+        for part in template.parts[::2]:
+            marks = sum(part.count(mark) for mark in ",?:")
+            assert len(words.constant(part)) == len(part.split()) + marks

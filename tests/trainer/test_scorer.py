@@ -1,0 +1,129 @@
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from protocol import tensors
+from protocol.federation import ScorerIdentity
+from protocol.problems import InvalidRequest
+from protocol.scoring import ENCODE_GRADIENT_TENSORS, ENCODE_TENSORS, EncodeHeader, Info, Limits
+from trainer.graph import Graph
+from trainer.interactions import Llama
+from trainer.interactions.llama import EncoderCall
+from trainer.scorer import Names, ScorerClient, WrongScorer
+from trainer.service import Service
+
+from .encoders import HIDDEN, TinyEncoder
+from .support import Loopback, Reply, batch, loopback
+from .test_llama import ASKED, SLOTS, leaves, tables_of
+
+INFO = Info(
+    model="tiny", revision="r1", architecture="a", dtype="float32", hidden=HIDDEN, layers=1, vocabulary=9,
+    readouts=["state"], templates={}, query_hash="q1", limits=Limits(**dict.fromkeys(Limits.model_fields, 9)),
+)  # fmt: skip
+GRAPH = Graph.from_names({"train": [(f"some_entity_{e}", f"rel_{e % 2}", f"some_entity_{e + 1}") for e in range(7)]})
+
+
+class Decoded(EncoderCall):
+    """A call as the scorer reads it from the wire."""
+
+    def __init__(self, arrays: dict[str, tensors.Array]) -> None:
+        self.entities, self.relations = arrays["entities"], arrays["relations"]
+        self.queries, self.sides = arrays["queries"], arrays["sides"]
+
+
+def tiny_scorer(path: str, body: bytes) -> Reply:
+    """The routes of the scorer that the trainer calls, in front of the stand-in."""
+    if path == "/info":
+        return 200, INFO.model_dump_json().encode()
+    specs = ENCODE_GRADIENT_TENSORS if path == "/encode/gradient" else ENCODE_TENSORS
+    arrays, _ = tensors.decode(body, specs, {"hidden": HIDDEN})
+    encoder = TinyEncoder(SLOTS)
+    if path == "/encode":
+        return 200, tensors.encode({"states": encoder.encode(Decoded(arrays))})
+    entities, relations = encoder.gradient(Decoded(arrays), arrays["grad_states"])
+    return 200, tensors.encode({"entities": entities, "relations": relations})
+
+
+@pytest.fixture
+def server() -> Iterator[Loopback]:
+    with loopback(tiny_scorer) as running:
+        yield running
+
+
+@pytest.fixture
+def service(server: Loopback) -> Iterator[Service]:
+    with Service("scorer", server.url, None, print, give_up_after=5) as made:
+        yield made
+
+
+def header(server: Loopback) -> EncodeHeader:
+    """What the last call said beside its vectors."""
+    _, path, headers, body = server.seen[-1]
+    assert headers["Content-Type"] == "application/safetensors"
+    specs = ENCODE_GRADIENT_TENSORS if path == "/encode/gradient" else ENCODE_TENSORS
+    return EncodeHeader.model_validate(tensors.decode(body, specs)[1])
+
+
+def test_a_query_over_http_and_its_gradient_are_those_in_process(service: Service) -> None:
+    found = {}
+    for name, encoder in (("http", ScorerClient(service)), ("here", TinyEncoder(SLOTS))):
+        tables = tables_of(torch.float32)
+        query = Llama(encoder).query(tables, batch(ASKED))
+        query.square().sum().backward()
+        found[name] = [query.detach(), *(t.grad for t in leaves(tables).values())]
+    for over_http, here in zip(found["http"], found["here"], strict=True):
+        assert over_http is not None
+        assert torch.equal(over_http, here)
+
+
+def test_no_name_goes_along_by_default(server: Loopback, service: Service) -> None:
+    Llama(ScorerClient(service)).query(tables_of(torch.float32), batch(ASKED)).sum().backward()
+    assert [path for _, path, _, _ in server.seen] == ["/info", "/encode", "/encode/gradient"]
+    assert header(server) == EncodeHeader()
+    assert not any(word in body for *_, body in server.seen for word in (b"some", b"entity", b"rel_"))
+
+
+def test_names_that_are_switched_on_belong_to_their_rows(server: Loopback, service: Service) -> None:
+    Llama(ScorerClient(service, Names.of(GRAPH))).query(tables_of(torch.float32), batch(ASKED)).sum().backward()
+    sent = header(server).model_dump(exclude_unset=True)
+    assert sent["entity_texts"] == {0: {"name": "some entity 2"}, 1: {"name": "some entity 5"}}
+    assert sent["relation_texts"] == {0: {"name": "rel 0"}, 1: {"name": "rel 1"}}
+
+
+def test_a_reciprocal_relation_is_called_as_its_plain_one() -> None:
+    call = EncoderCall.__new__(EncoderCall)
+    call.entity_rows, call.relation_rows = np.array([0]), np.array([1, 3])
+    assert Names.of(GRAPH).message(call)["relation_texts"] == {0: {"name": "rel 1"}, 1: {"name": "rel 1"}}
+
+
+def test_a_name_of_underscores_is_not_made_empty() -> None:
+    assert Names.of(Graph.from_names({"train": [("__", "_", "a_b")]})) == Names(["__", "a b"], ["_"])
+
+
+@pytest.mark.parametrize("change", [{}, {"model": "the same weights under another name"}])
+def test_the_scorer_of_the_training_is_accepted(service: Service, change: dict[str, str]) -> None:
+    scorer = ScorerClient(service)
+    scorer.require(scorer.identity.model_copy(update=change))
+
+
+@pytest.mark.parametrize("change", [{"revision": "r2"}, {"query_hash": "q2"}, {"hidden": HIDDEN + 1}])
+def test_another_scorer_is_refused_with_what_differs(service: Service, change: dict[str, object]) -> None:
+    scorer = ScorerClient(service)
+    wanted = ScorerIdentity.model_validate(scorer.identity.model_dump() | change)
+    with pytest.raises(WrongScorer, match=next(iter(change))) as refusal:
+        scorer.require(wanted)
+    assert service.url in str(refusal.value)
+
+
+@pytest.mark.parametrize("shape", [(4, HIDDEN), (5, HIDDEN - 1)])
+def test_a_reply_of_the_wrong_size_is_refused(shape: tuple[int, int]) -> None:
+    def wrong(path: str, body: bytes) -> Reply:
+        reply = tensors.encode({"states": np.zeros(shape, dtype=np.float32)})
+        return tiny_scorer(path, body) if path == "/info" else (200, reply)
+
+    with loopback(wrong) as server, Service("scorer", server.url, None, print) as service:
+        llama = Llama(ScorerClient(service))
+        with pytest.raises(InvalidRequest, match="states"):
+            llama.query(tables_of(torch.float32), batch(ASKED))

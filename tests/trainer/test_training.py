@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+import torch
+
+from protocol.federation import InteractionName
+from trainer.answers import Answers
+from trainer.graph import Graph
+from trainer.interactions import interaction_of
+from trainer.local import fresh_model
+from trainer.model import Model
+from trainer.training import Trainer, TrainingDiverged
+
+from .support import small_settings
+
+
+def trained(graph: Graph, name: InteractionName, seed: int, epochs: int, **local: object) -> tuple[Model, list[float]]:
+    settings = small_settings(name, local=local)
+    model = fresh_model(graph, interaction_of(name), settings, seed=0)
+    trainer = Trainer(model, Answers.of(graph.train), settings.local, seed)
+    return model, [trainer.epoch() for _ in range(epochs)]
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "self_adversarial"])
+def test_the_same_seed_makes_the_same_bytes_and_another_does_not(small: Graph, loss: str) -> None:
+    runs = [trained(small, "mlp", seed, 3, dropout=0.2, loss=loss, negatives=4) for seed in (4, 4, 5)]
+    first, again, other = ({name: array.tobytes() for name, array in model.state().items()} for model, _ in runs)
+    assert first == again
+    assert all(first[name] != other[name] for name in first)
+
+
+@pytest.mark.parametrize("name", ["transe", "complex", "mlp"])
+def test_the_loss_falls_on_a_real_graph(umls: Graph, name: InteractionName) -> None:
+    _, losses = trained(umls, name, 0, 4, learning_rate=5e-3)
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("name", ["transe", "distmult", "rotate"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "self_adversarial", "margin_ranking"])
+def test_every_loss_trains(small: Graph, name: InteractionName, loss: str) -> None:
+    model, losses = trained(small, name, 0, 30, loss=loss, learning_rate=0.05, negatives=8, margin=2.0)
+    assert losses[-1] < 0.7 * losses[0]
+    assert all(np.isfinite(array).all() for array in model.state().values())
+
+
+def test_training_puts_true_answers_above_others(small: Graph) -> None:
+    model, _ = trained(small, "complex", 0, 60, learning_rate=0.05)
+    answers = Answers.of(small.train)
+    scores = model.rank_scores(answers.queries)
+    row, answer = answers.rows(np.arange(len(answers)))
+    true = np.zeros(scores.shape, dtype=bool)
+    true[row, answer] = True
+    assert scores[true].min() > np.median(scores[~true])
+    assert scores[true].mean() > scores[~true].mean() + 3
+
+
+def test_every_query_is_seen_once_an_epoch_in_batches_of_like_size(small: Graph) -> None:
+    answers, seen = Answers.of(small.train), []
+
+    class Watching(Trainer):
+        def _step(self, rows: torch.Tensor) -> float:
+            seen.append(rows.tolist())
+            return 1.0
+
+    settings = small_settings("transe", local={"batch_size": 10})
+    model = fresh_model(small, interaction_of("transe"), settings, 0)
+    assert Watching(model, answers, settings.local, 0).epoch() == 1.0
+    assert sorted(sum(seen, [])) == list(range(len(answers)))
+    assert sum(seen, []) != list(range(len(answers)))
+    assert len({len(batch) for batch in seen} - {10}) <= 2
+    assert max(map(len, seen)) <= 10
+    assert max(map(len, seen)) - min(map(len, seen)) <= 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_no_number_ends_the_training_before_it_spoils_the_model(small: Graph, value: float) -> None:
+    settings = small_settings("distmult")
+    model = fresh_model(small, interaction_of("distmult"), settings, 0)
+    with torch.no_grad():
+        model.entities[0] = value
+    before = model.state()
+    with pytest.raises(TrainingDiverged, match="lower the learning rate"):
+        Trainer(model, Answers.of(small.train), settings.local, 0).epoch()
+    np.testing.assert_array_equal(model.state()["relations"], before["relations"])
