@@ -12,9 +12,12 @@ LOCAL: dict[InteractionName, LocalSettings] = {
     "complex": LocalSettings(learning_rate=1e-2, dropout=0.3),
     "rotate": LocalSettings(learning_rate=5e-3, batch_size=128),
     "mlp": LocalSettings(learning_rate=1e-3, dropout=0.3, batch_size=128),
-    # Several vectors a slot and strong dropout matter more to a frozen LLaMA than its width or depth.
-    "llama": LocalSettings(learning_rate=2e-3, dropout=0.4, batch_size=128, vectors_per_slot=4),
+    # Several vectors a slot and dropout matter more to a frozen LLaMA than its width or depth.
+    "llama": LocalSettings(learning_rate=2e-3, dropout=0.3, batch_size=128, vectors_per_slot=4),
 }
+
+# Strong dropout makes validation noisy, so that a short patience would stop far below the best.
+PATIENCE: dict[InteractionName, int] = {"llama": 5}
 
 
 def training_settings(
@@ -33,5 +36,7 @@ def training_settings(
     """
     local = changes.pop("local", None) or LOCAL[interaction]
     dim = changes.pop("dim", None) or 256
+    if interaction in PATIENCE:
+        changes.setdefault("patience", PATIENCE[interaction])
     dense = interaction_of(interaction, encoder).dense(dim, local)
     return TrainingSettings(interaction=interaction, dim=dim, dense=dense, scorer=scorer, local=local, **changes)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from protocol.federation import Mode, TrainingSettings
@@ -97,5 +98,9 @@ def read_model(folder: Path, encoder: Encoder | None) -> SavedModel:
     path = folder / "model.safetensors"
     if not path.is_file():
         raise ModelMissing(f"{path}: missing beside model.json")
-    model = Model.of_state(interaction_of(card.settings.interaction, encoder), load_file(path))
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise ModelMissing(f"{path}: cannot be read ({error})") from error
+    model = Model.of_state(interaction_of(card.settings.interaction, encoder), state)
     return SavedModel(card, model.rank_scores)

@@ -24,7 +24,7 @@ Report = Callable[[str], None]
 
 
 class ServiceUnreachable(Exception):
-    """A service did not answer for `GIVE_UP_AFTER` seconds; the message names its address."""
+    """A service did not answer for `GIVE_UP_AFTER` seconds, or its address is none; the message names the address."""
 
 
 class Service:
@@ -37,6 +37,9 @@ class Service:
         report: Told when a call has to be tried again.
         give_up_after: Seconds without an answer after which a call fails.
 
+    Raises:
+        ServiceUnreachable: The address is not a URL.
+
     Raises (every call):
         ServiceUnreachable: No answer for `give_up_after` seconds.
         ProblemError: The service refused the call.
@@ -47,7 +50,7 @@ class Service:
     ) -> None:
         self.name, self.url, self.report, self.give_up_after = name, url.rstrip("/"), report, give_up_after
         self.token = token
-        self._client = httpx.Client(base_url=self.url, timeout=TIMEOUT)
+        self._client = httpx.Client(base_url=_address(name, self.url), timeout=TIMEOUT)
 
     def __enter__(self) -> Self:
         return self
@@ -82,8 +85,6 @@ class Service:
                 f"the {self.name} at {self.url} did not answer for {self.give_up_after:.0f} s ({_reason(error)}); "
                 "is it running, and is the address right?"
             ) from error
-        except httpx.InvalidURL as error:
-            raise ServiceUnreachable(f"the {self.name}'s address {self.url!r} is not a URL") from error
 
     def _once(self, method: str, path: str, body: bytes | None, media_type: str, params: dict[str, Any]) -> bytes:
         headers = {"Content-Type": media_type} if body is not None else {}
@@ -101,6 +102,16 @@ class Service:
             self.report(f"the {self.name} at {self.url} is not answering ({_reason(error)}); trying again")
 
 
+def _address(name: str, url: str) -> httpx.URL:
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ServiceUnreachable(f"the {name}'s address {url!r} is not a URL: {error}") from error
+    if address.scheme not in ("http", "https") or not address.host:
+        raise ServiceUnreachable(f"the {name}'s address {url!r} is not a URL such as http://127.0.0.1:8000")
+    return address
+
+
 _backoff = wait_exponential(multiplier=0.2, max=10.0) + wait_random(0.0, 1.0)
 
 
@@ -111,9 +122,7 @@ def _wait(state: RetryCallState) -> float:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether the same call may succeed later. An address that cannot be right is not tried again."""
-    if isinstance(error, httpx.UnsupportedProtocol):
-        return False
+    """Whether the same call may succeed later."""
     return isinstance(error, httpx.TransportError | Busy | NotReady)
 
 

@@ -38,9 +38,10 @@ def _step(store: Store) -> bool:
         _open_first(store, found, now)
     elif found.todo is Todo.AGGREGATE:
         _close(store, found, now)
-        prune(store)
     else:
         _apply(store, found, now, {Todo.FREEZE: _freeze, Todo.SETTLE: _settle, Todo.RENEW: _renew}[found.todo])
+    if found.todo in (Todo.AGGREGATE, Todo.SETTLE):
+        prune(store)
     return True
 
 

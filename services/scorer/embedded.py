@@ -22,7 +22,7 @@ STANDARD_DEVIATION = HIDDEN**-0.5
 SPECIAL = ("<pad>", "<s>", "</s>")
 # Whole words of the shipped templates and the two verdicts; every other text is read byte by byte.
 WORDS = ["Is", " this", " triple", " true", ",", " yes", " or", " no", "?", ":"]
-WORDS += ["head", "relation", " head", " relation", " tail", " answer"]
+WORDS += ["head", "relation", "tail", "answer"]
 
 
 def build() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:

@@ -50,11 +50,11 @@ class Words:
         return np.array(ids, dtype=np.int64)
 
     def _constant(self, text: str) -> Ids:
-        """Words of a template, int64 [i]; a space at their beginning is kept as a word's beginning."""
-        stripped = text.strip()
-        if not stripped:
+        """Words of a template, int64 [i]; spaces at their end belong to the slot that follows."""
+        words = text.rstrip(" ")
+        if not words:
             return np.array([], dtype=np.int64)
-        return self._cut(self._space + stripped if text.startswith(" ") else stripped)
+        return self._cut(self._space + words.lstrip(" ") if words.startswith(" ") else words)
 
     def slot(self, text: str) -> Ids:
         """Text that fills a slot, int64 [i], as words that follow others."""

@@ -35,7 +35,7 @@ def test_a_training_over_http(server: Server) -> None:
     history = server.http.get("/rounds", headers=bearer(crowd[0].secret)).json()
     assert [each["round"] for each in history["rounds"]] == [5, 4, 3, 2, 1]
     assert history["trainings"][0]["training"] == training
-    assert history["rounds"][0]["evaluations"][0]["sides"]["both"]["hits@1"] == 0.025
+    assert history["rounds"][0]["evaluations"][0]["sides"]["both"]["hits@1"] == pytest.approx(0.025)
 
 
 def test_a_long_poll_wakes_at_once(server: Server) -> None:

@@ -142,8 +142,8 @@ def test_usage_counts_positions_and_what_was_shared() -> None:
         *(slots("vectors", 2, 4, 32, "f4", i) for i in (0, 1)), np.array([[0, 0], [1, 1]]), np.array([0, 0])
     )
     usage = run.encode(call)[1]
-    # <s> head 4 vectors relation 4 vectors tail; the first two are computed once for all.
-    assert (usage.prompts, usage.tokens, usage.shared_tokens) == (2, 2 * 12, 2 * 2)
+    # <s> head : 4 vectors, line relation : 4 vectors, line tail : of which the first three are computed once for all.
+    assert (usage.prompts, usage.tokens, usage.shared_tokens) == (2, 2 * 17, 2 * 3)
 
 
 def test_limits_of_tokens_name_themselves() -> None:
@@ -176,7 +176,7 @@ def test_special_tokens_in_a_text_are_letters() -> None:
     call = EncodeCall(
         Slots(empty, none, none, {0: "</s>"}), Slots(empty, none, none, {0: "r"}), np.array([[0, 0]]), none
     )
-    assert run.encode(call)[1].tokens == 2 + len(" </s>") + 1 + len(" r") + 1
+    assert run.encode(call)[1].tokens == 3 + len(" </s>") + 3 + len(" r") + 3
 
 
 def test_no_weight_ever_requires_gradients() -> None:

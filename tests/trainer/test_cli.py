@@ -1,0 +1,178 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from trainer.cli import app
+from trainer.graph import read_folder
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ("demo", "split", "start", "join", "train", "evaluate", "predict")
+QUICK = ("--rounds", "4", "--evaluate-every", "2", "--dim", "16", "--local-epochs", "5", "--learning-rate", "0.05")
+
+Run = subprocess.CompletedProcess[str]
+
+
+def tripleherd(*arguments: str | Path) -> Run:
+    """The command line as a user starts it; nothing is inherited that would set an option."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("TRAINER_", "FORCE_COLOR"))}
+    environment |= {"PYTHONPATH": str(ROOT), "COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "trainer", *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def well(*arguments: str | Path) -> str:
+    run = tripleherd(*arguments)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "data"
+    shown = well("split", "nations", "--clients", "2", "--seed", "3", "--out", folder)
+    assert "client_0" in shown
+    assert "client_1" in shown
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(data: Path) -> Path:
+    """A model of one client."""
+    out = data.parent / "model"
+    shown = well("train", data / "client_0", "--interaction", "distmult", "--out", out, *QUICK)
+    assert "isolation" in shown
+    return out
+
+
+def test_split_writes_what_every_other_command_reads(data: Path) -> None:
+    graphs = [read_folder(data / name) for name in ("client_0", "client_1")]
+    assert sum(len(graph.triples[split]) for graph in graphs for split in graph.triples) == 1992
+    assert not set(graphs[0].relations) & set(graphs[1].relations)
+
+
+def test_train_writes_results_and_evaluate_finds_the_same(data: Path, model: Path) -> None:
+    (result,) = json.loads((model / "results.json").read_text())
+    assert (result["interaction"], result["mode"], result["client"]) == ("distmult", "isolation", "client_0")
+    assert result["triples"] == len(read_folder(data / "client_0").triples["test"])
+    assert result["sides"]["both"]["mrr"] > 0.3  # 14 candidates: 0.23 by chance
+    shown = well("evaluate", model, "--data", data / "client_0")
+    rows = {cells[0]: cells[1:] for line in shown.splitlines() if (cells := line.replace("│", " ").split())}
+    for side in ("both", "head", "tail"):
+        assert rows[side] == [f"{result['sides'][side][name]:.3f}" for name in ("mrr", "hits@1", "hits@3", "hits@10")]
+
+
+def test_train_pools_several_folders_and_measures_each(data: Path, tmp_path: Path) -> None:
+    folders = (data / "client_0", data / "client_1")
+    well("train", *folders, "--out", tmp_path / "pooled", *QUICK)
+    results = json.loads((tmp_path / "pooled" / "results.json").read_text())
+    assert [(r["mode"], r["client"]) for r in results] == [("collection", "client_0"), ("collection", "client_1")]
+    assert [r["candidates"] for r in results] == [len(read_folder(folder).entities) for folder in folders]
+
+
+@pytest.mark.parametrize("given", ["--head", "--tail"])
+def test_predict_ranks_entities_and_marks_what_is_known(data: Path, model: Path, given: str) -> None:
+    graph = read_folder(data / "client_0")
+    head, relation, tail = graph.named("train")[0]
+    asked = (given, head if given == "--head" else tail, "--relation", relation)
+    shown = well("predict", model, *asked, "--top", "14", "--data", data / "client_0")
+    rows = [cells for line in shown.splitlines() if (cells := line.replace("│", " ").split()) and cells[0].isdigit()]
+    assert [row[0] for row in rows] == [str(i) for i in range(1, 15)]
+    assert sorted(row[1] for row in rows) == graph.entities
+    values = [float(row[2]) for row in rows]
+    assert values == sorted(values, reverse=True)
+    known = {triple for split in graph.triples for triple in graph.named(split)}
+    for row in rows:
+        triple = (head, relation, row[1]) if given == "--head" else (row[1], relation, tail)
+        assert (row[-1] == "yes") == (triple in known)
+
+
+def test_the_commands_are_those_that_are_tested() -> None:
+    assert set(get_command(app).commands) == set(COMMANDS)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_every_command_shows_an_example(command: str) -> None:
+    shown = well(command, "--help")
+    assert f"tripleherd {command}" in shown.split("Example:")[1]
+
+
+def test_help_lists_the_commands() -> None:
+    shown = well("--help")
+    assert all(command in shown for command in COMMANDS)
+
+
+Arguments = Callable[[Path, Path], list[str | Path]]
+
+MENDABLE: dict[str, tuple[Arguments, str]] = {
+    "missing data folder": (lambda data, model: ["train", data / "gone", "--out", data / "o"], "gone: there is no such"),
+    "missing token file": (lambda data, model: ["start", "--operator-token-file", data / "gone"], "gone: cannot be read"),
+    "missing model": (lambda data, model: ["evaluate", data, "--data", data / "client_0"], "holds no model"),
+    "unknown data set": (lambda data, model: ["split", "nationz", "--out", data / "o"], "nationz: neither"),
+    "existing split": (lambda data, model: ["split", "nations", "--out", data, "--clients", "2"], "already holds a graph"),
+    "data of others": (lambda data, model: ["evaluate", model, "--data", data / "client_1"], "unknown to the model"),
+    "head and tail": (
+        lambda data, model: ["predict", model, "--relation", "embassy", "--head", "usa", "--tail", "uk"],
+        "either --head, to ask for tails, or --tail",
+    ),
+    "unknown entity": (
+        lambda data, model: ["predict", model, "--relation", relation_of(data), "--head", "CHI"],
+        "no entity 'CHI'; close: china",
+    ),
+    "no scorer": (
+        lambda data, model: ["train", data / "client_0", "--out", data / "o", "--interaction", "llama"],
+        "give its address as --scorer",
+    ),
+    "bad scorer address": (
+        lambda data, model: ["train", data / "client_0", "--out", data / "o", "--interaction", "llama"]
+        + ["--scorer", "localhost:8000"],
+        "'localhost:8000' is not a URL",
+    ),
+    "odd dim": (
+        lambda data, model: ["train", data / "client_0", "--out", data / "o", "--interaction", "rotate", "--dim", "5"],
+        "dim must be even",
+    ),
+    "learning rate of 0": (
+        lambda data, model: ["train", data / "client_0", "--out", data / "o", "--learning-rate", "0"],
+        "learning_rate",
+    ),
+}
+
+
+def relation_of(data: Path) -> str:
+    return read_folder(data / "client_0").relations[0]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MENDABLE.values(), ids=MENDABLE)
+def test_what_a_user_can_mend_is_one_line(data: Path, model: Path, arguments: Arguments, message: str) -> None:
+    run = tripleherd(*arguments(data, model))
+    assert run.returncode == 2
+    (line,) = run.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+    assert not (data / "o").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "somewhere", "--out", "o", "--interaction", "tranze"],
+        ["demo", "--interaction", "tranze"],
+        ["join"],
+        ["predict", "somewhere", "--relation", "r", "--top", "0"],
+    ],
+    ids=" ".join,
+)
+def test_what_was_typed_wrong_shows_the_usage(arguments: list[str]) -> None:
+    run = tripleherd(*arguments)
+    assert run.returncode == 2
+    assert run.stderr.startswith("Usage: ")
+    assert "Traceback" not in run.stderr
+    if "tranze" in arguments:
+        assert "tranze" in run.stderr
+        assert "transe" in run.stderr

@@ -1,0 +1,48 @@
+from typing import get_args
+
+import pytest
+from pydantic import ValidationError
+
+from protocol.federation import InteractionName, LocalSettings, ScorerIdentity, TrainingSettings
+from trainer.interactions import Encoder, interaction_of
+from trainer.presets import LOCAL, training_settings
+
+from .encoders import HIDDEN, TinyEncoder
+
+NAMES: tuple[InteractionName, ...] = get_args(InteractionName)
+IDENTITY = ScorerIdentity(model="tiny", revision="r1", query_hash="q1", hidden=HIDDEN)
+
+
+def needs(name: InteractionName) -> tuple[Encoder | None, ScorerIdentity | None]:
+    return (TinyEncoder(1), IDENTITY) if name == "llama" else (None, None)
+
+
+def test_every_interaction_has_a_preset() -> None:
+    assert set(LOCAL) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_is_a_training_that_a_coordinator_accepts(name: InteractionName) -> None:
+    settings = training_settings(name, *needs(name))
+    assert TrainingSettings.model_validate_json(settings.model_dump_json()) == settings
+    assert (settings.interaction, settings.dim, settings.local) == (name, 256, LOCAL[name])
+    assert settings.scorer == needs(name)[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_dense_tensors_are_those_of_the_interaction_at_the_given_size(name: InteractionName) -> None:
+    encoder, scorer = needs(name)
+    local = LocalSettings(vectors_per_slot=3)
+    settings = training_settings(name, encoder, scorer, dim=32, local=local, rounds=7)
+    assert settings.dense == interaction_of(name, encoder).dense(32, local)
+    assert (settings.dim, settings.local, settings.rounds) == (32, local, 7)
+    assert bool(settings.dense) == (name in ("mlp", "llama"))
+    if name == "llama":
+        assert settings.dense["adapter.entity"].shape == [3 * HIDDEN, 32]
+
+
+def test_a_change_out_of_bounds_is_refused() -> None:
+    with pytest.raises(ValidationError, match="rounds"):
+        training_settings("transe", None, None, rounds=0)
+    with pytest.raises(ValidationError, match="dim"):
+        training_settings("complex", None, None, dim=5)
