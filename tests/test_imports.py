@@ -13,9 +13,10 @@ ROOT = Path(__file__).parents[1]
 OURS = {"protocol", "services", "trainer", "tools", "tests", "benchmarks"}
 ALLOWED = {
     "protocol": {"protocol"},
-    "services/scorer": {"protocol", "services.scorer", "services.web"},
-    "services/coordinator": {"protocol", "services.coordinator", "services.web"},
+    "services/scorer": {"protocol", "services.scorer", "services.web", "services.settings"},
+    "services/coordinator": {"protocol", "services.coordinator", "services.web", "services.settings"},
     "services/web.py": {"protocol", "services.web"},
+    "services/settings.py": {"services.settings"},
     "trainer": {"protocol", "trainer"},
 }
 

@@ -5,19 +5,36 @@ Run: `python -m tools.openapi` writes, `python -m tools.openapi --check` exits w
 
 import json
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from services.coordinator.app import create_app as create_coordinator
-from services.scorer.app import create_app as create_scorer
+from fastapi import FastAPI
+
+from services.coordinator.app import build_app
+from services.coordinator.settings import CoordinatorSettings
+from services.coordinator.store import open_store
+from services.scorer.app import create_app
+from services.scorer.settings import Settings
 
 FOLDER = Path(__file__).parent.parent / "docs" / "openapi"
 
 
+def coordinator() -> FastAPI:
+    """The coordinator's application on a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokens = {"operator_token": "o" * 32, "invitation_token": "i" * 32}
+        settings = CoordinatorSettings.model_validate({"data_dir": folder, **tokens})
+        store = open_store(settings.data_dir)
+        app = build_app(settings, store)
+        store.database.close()
+        return app
+
+
 def documents() -> Iterator[tuple[Path, str]]:
-    """Each service's file and what it should hold. Nothing is started: the page does not depend on settings."""
-    for name, create_app in (("scorer", create_scorer), ("coordinator", create_coordinator)):
-        yield FOLDER / f"{name}.json", json.dumps(create_app().openapi(), indent=1, ensure_ascii=False) + "\n"
+    """Each service's file and what it should hold. Nothing is served: the page does not depend on settings."""
+    for name, app in (("scorer", create_app(Settings())), ("coordinator", coordinator())):
+        yield FOLDER / f"{name}.json", json.dumps(app.openapi(), indent=1, ensure_ascii=False) + "\n"
 
 
 def main() -> int:

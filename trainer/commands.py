@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from protocol.federation import InteractionName, Mode, Split, TrainingSettings
+from protocol.federation import InteractionName, LocalSettings, Mode, Split, TrainingSettings
 from protocol.keys import MIN_KEY_BYTES
 from protocol.scoring import HEAD, TAIL
 from trainer.answers import Queries
@@ -219,7 +219,7 @@ def _settings(
 ) -> TrainingSettings:
     """The preset with what the user gave."""
     given = {name: value for name, value in local.items() if value is not None}
-    changed = LOCAL[interaction].model_copy(update=given)
+    changed = LocalSettings.model_validate(LOCAL[interaction].model_dump() | given)
     wanted = {name: value for name, value in changes.items() if value is not None}
     return training_settings(interaction, encoder, encoder.identity if encoder else None, local=changed, **wanted)
 

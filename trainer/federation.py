@@ -52,7 +52,9 @@ def join(
     known = home.credentials(coordinator.service.url)
     if known.secret is None or known.client is None:
         if invitation is None:
-            raise NotInvited("joining for the first time needs the coordinator's invitation token: give --invitation-file")
+            raise NotInvited(
+                "joining for the first time needs the coordinator's invitation token: give --invitation-file"
+            )
         coordinator.service.token = invitation
         triples = {split: len(graph.triples[split]) for split in ("train", "valid", "test")}
         keys = entity_keys(shared_key, graph.entities)

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
-from pydantic import ValidationError
+from fastapi_offline import FastAPIOffline
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.coordinator import health, openapi, routes
@@ -18,6 +18,7 @@ from services.coordinator.settings import CoordinatorSettings
 from services.coordinator.shutdown import release_on_signal
 from services.coordinator.store import Store, open_store
 from services.coordinator.worker import Worker
+from services.settings import read_settings
 from services.web import install, install_openapi
 
 _DESCRIPTION = """
@@ -37,14 +38,10 @@ _TAGS = [
 
 def create_app() -> FastAPI:
     """The application as the environment sets it; the process ends with one line where a setting is wrong."""
+    settings = read_settings(CoordinatorSettings, "coordinator")
     try:
-        settings = CoordinatorSettings()
         store = open_store(settings.data_dir)
         prune(store)
-    except ValidationError as error:
-        items = error.errors(include_input=False, include_url=False, include_context=False)
-        reasons = [": ".join([*map(str, e["loc"]), e["msg"].removeprefix("Value error, ")]) for e in items]
-        raise SystemExit(f"The coordinator cannot start: {'; '.join(reasons)}") from None
     except (OSError, SQLAlchemyError) as error:
         raise SystemExit(f"The coordinator cannot start: data folder {settings.data_dir}: {error}") from None
     return build_app(settings, store)
@@ -52,7 +49,8 @@ def create_app() -> FastAPI:
 
 def build_app(settings: CoordinatorSettings, store: Store) -> FastAPI:
     """The application on an open store, which it closes at its end."""
-    app = FastAPI(
+    app = FastAPIOffline(
+        redoc_url=None,
         title="Tripleherd coordinator",
         version="0.1.0",
         description=_DESCRIPTION,

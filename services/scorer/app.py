@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, FastAPI, Request, Response
+from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,6 +30,7 @@ from services.scorer.loading import LoadError
 from services.scorer.service import Service
 from services.scorer.settings import Settings
 from services.scorer.worker import ENDED, Worker
+from services.settings import read_settings
 
 T = TypeVar("T")
 
@@ -43,7 +45,7 @@ class Status(BaseModel):
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The application; its model is loaded when the server starts it. Settings come from the environment by default."""
-    chosen = settings or Settings()
+    chosen = settings or read_settings(Settings, "scorer")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -52,9 +54,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         yield
         app.state.worker.close()
 
-    app = FastAPI(
+    app = FastAPIOffline(
+        redoc_url=None,
         title="Tripleherd scorer",
-        version="1",
+        version="0.1.0",
         description=pages.DESCRIPTION,
         openapi_tags=pages.TAGS,
         lifespan=lifespan,

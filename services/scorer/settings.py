@@ -11,7 +11,7 @@ from protocol.scoring import Limits
 class Settings(BaseSettings):
     """How the scorer runs. HF_ENDPOINT, HF_HOME and HF_TOKEN are read by the hub's client itself."""
 
-    model_config = SettingsConfigDict(env_prefix="SCORER_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="SCORER_", env_ignore_empty=True, frozen=True)
 
     model: str = Field(
         "embedded",

@@ -79,7 +79,9 @@ class System:
     def rounds(self) -> Rounds:
         token = (self.folder / "operator").read_text()
         headers = {"Authorization": f"Bearer {token}"}
-        return Rounds.model_validate_json(httpx.get(f"{self.coordinator_url}/rounds?limit=100", headers=headers).content)
+        return Rounds.model_validate_json(
+            httpx.get(f"{self.coordinator_url}/rounds?limit=100", headers=headers).content
+        )
 
     def _scorer(self) -> list[str]:
         return ["--scorer", self.scorer_url] if self.scorer_url else []

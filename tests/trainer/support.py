@@ -87,7 +87,7 @@ def loopback(respond: Callable[[str, bytes], Reply]) -> Iterator[Loopback]:
             self.end_headers()
             self.wfile.write(reply)
 
-        do_GET = do_PUT = do_POST = answer  # noqa: N815
+        do_GET = do_PUT = do_POST = answer
 
         def log_message(self, *args: object) -> None:
             pass

@@ -18,9 +18,7 @@ EVERY = [(g, r, s) for g in range(ENTITIES) for r in range(RELATIONS) for s in (
 
 def tables_of(interaction: Interaction) -> Tables:
     rows = RELATIONS * (2 if interaction.reciprocal else 1)
-    return float64_tables(
-        ENTITIES, rows, DIM, interaction.relation_width(DIM), interaction.dense(DIM, LocalSettings())
-    )
+    return float64_tables(ENTITIES, rows, DIM, interaction.relation_width(DIM), interaction.dense(DIM, LocalSettings()))
 
 
 def scores(interaction: Interaction, tables: Tables, *rows: tuple[int, int, int]) -> Tensor:

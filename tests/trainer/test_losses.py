@@ -93,9 +93,7 @@ def drawn_scores() -> tuple[Tensor, Tensor]:
 
 def test_settings_choose_the_loss_and_its_constants() -> None:
     positive, negative = drawn_scores()
-    assert torch.equal(
-        named_loss("cross_entropy", 9.0, label_smoothing=0.3), cross_entropy(SCORES, ROW, ANSWER, 0.3)
-    )
+    assert torch.equal(named_loss("cross_entropy", 9.0, label_smoothing=0.3), cross_entropy(SCORES, ROW, ANSWER, 0.3))
     assert torch.equal(named_loss("margin_ranking", 9.0, margin=2.0), margin_ranking(positive, negative, 2.0))
 
 

@@ -142,7 +142,9 @@ def test_a_service_that_never_answers_is_given_up_and_its_address_named(waits: l
     assert waits
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://127.0.0.1", "scorer", "", "http://127.0.0.1:port", "http://a\0b"])
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8000", "ftp://127.0.0.1", "scorer", "", "http://127.0.0.1:port", "http://a\0b"]
+)
 def test_an_address_that_cannot_be_right_is_not_tried_again(url: str, waits: list[float], said: list[str]) -> None:
     def call() -> None:
         with Service("scorer", url, None, said.append) as service:
