@@ -15,13 +15,23 @@ trap failed ERR
 clean
 
 wait_for_clients() {
-  local client status
+  local client status words
   for client in $CLIENTS; do
     status=$(timeout 1200 docker wait "$(docker compose ps --all --quiet "$client")")
+    words=$(docker compose logs --no-log-prefix "$client")
+    tail -n 10 <<<"$words"
     [[ $status == 0 ]] || { echo "$client ended with status $status"; return 1; }
-    docker compose logs --no-log-prefix "$client" | tail -n 12
-    docker compose logs --no-log-prefix "$client" | grep -q 'fusion'
+    holds "$words" fusion
   done
+}
+
+holds() { # holds TEXT PART: fails, and says so, where the text lacks the part
+  [[ $1 == *"$2"* ]] || { echo "$2 is missing in: $1"; return 1; }
+}
+
+call() { # call URL [OPTION ...]: prints the reply
+  curl --fail-with-body --silent --show-error "$@"
+  echo
 }
 
 say "build"
@@ -33,25 +43,29 @@ docker compose up --detach --no-build
 wait_for_clients
 
 say "POST /score"
-curl --fail --silent --show-error "$scorer/score" --header 'Content-Type: application/json' \
-  --data '{"triples": [{"head": "aspirin", "relation": "treats", "tail": "headache"}]}' | tee /dev/stderr | grep -q '"scores"'
+reply=$(call "$scorer/score" --header 'Content-Type: application/json' \
+  --data '{"triples": [{"head": "aspirin", "relation": "treats", "tail": "headache"}]}')
+echo "$reply"
+holds "$reply" '"scores":['
 
 say "GET /round and GET /rounds"
 operator=$(docker compose exec -T coordinator cat /secrets/operator/token)
-curl --fail --silent --show-error "$coordinator/round" --header "Authorization: Bearer $operator" |
-  tee /dev/stderr | grep -q '"phase":"finished"'
-curl --fail --silent --show-error "$coordinator/rounds?limit=1" --header "Authorization: Bearer $operator" |
-  grep -q '"mode":"fusion"'
-for service in "$scorer" "$coordinator"; do curl --fail --silent --output /dev/null "$service/docs"; done
+reply=$(call "$coordinator/round" --header "Authorization: Bearer $operator")
+echo "$reply"
+holds "$reply" '"phase":"finished"'
+reply=$(call "$coordinator/rounds" --header "Authorization: Bearer $operator")
+for mode in isolation federation fusion; do holds "$reply" "\"mode\":\"$mode\",\"split\":\"test\",\"clients\":3"; done
+for service in "$scorer" "$coordinator"; do call "$service/docs" >/dev/null; done
 
 say "second start: the finished training's rows again"
 docker compose up --detach --no-build
 wait_for_clients >/dev/null
 
 say "POST /round: another training"
-curl --fail --silent --show-error "$coordinator/round" --header "Authorization: Bearer $operator" \
-  --header 'Content-Type: application/json' \
-  --data '{"interaction": "transe", "dim": 64, "clients": 3, "quorum": 3, "rounds": 4}' | tee /dev/stderr | grep -q '"training"'
+reply=$(call "$coordinator/round" --header "Authorization: Bearer $operator" --header 'Content-Type: application/json' \
+  --data '{"interaction": "transe", "dim": 64, "clients": 3, "quorum": 3, "rounds": 4}')
+echo "$reply"
+holds "$reply" '"phase":"training"'
 docker compose up --detach --no-build
 wait_for_clients
 

@@ -4,6 +4,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -270,7 +271,7 @@ def _secret(path: Path) -> str:
 
 def _index(names: list[str], name: str, kind: str) -> int:
     if name not in names:
-        close = ", ".join([n for n in names if name.lower() in n.lower()][:5])
+        close = ", ".join(([n for n in names if name.lower() in n.lower()] or get_close_matches(name, names))[:5])
         raise UsageError(f"the model knows no {kind} {name!r}" + (f"; close: {close}" if close else ""))
     return names.index(name)
 

@@ -93,7 +93,7 @@ def read_tsv(path: Path) -> list[tuple[str, str, str]]:
         return []
     triples = []
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
                 fields = line.rstrip("\r\n").split("\t")
                 if not line.strip():
@@ -107,8 +107,15 @@ def read_tsv(path: Path) -> list[tuple[str, str, str]]:
 
 
 def write_folder(folder: Path, named: Mapping[str, Iterable[tuple[str, str, str]]]) -> None:
-    """Write named triples as `read_folder` reads them."""
+    """Write named triples as `read_folder` reads them.
+
+    Raises:
+        DataError: A name holds a tab or a line break, or is empty.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for split in SPLITS:
-        lines = ["\t".join(triple) + "\n" for triple in named.get(split, ())]
+        triples = list(named.get(split, ()))
+        if bad := [name for triple in triples for name in triple if not name or set(name) & set("\t\r\n")]:
+            raise DataError(f"the name {bad[0]!r} cannot be written as TSV: it is empty or holds a tab or a line break")
+        lines = ["\t".join(triple) + "\n" for triple in triples]
         (folder / f"{split}.tsv").write_text("".join(lines), encoding="utf-8")

@@ -149,25 +149,34 @@ class Local:
 class Server:
     """A coordinator in a process of its own, driven over HTTP."""
 
-    def __init__(self, data_dir: Path, **environment: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self._data_dir, self._environment = data_dir, environment
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=20, trust_env=False)
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self.http = httpx.Client(timeout=20, trust_env=False)
         self.start()
 
     def start(self) -> None:
-        self._process = launch(self.port, environment(self._data_dir) | self._environment)
+        """Start on a free port. Another process may take the port before the server does: then on another."""
+        errors = []
+        for _ in range(3):
+            port = free_port()
+            self._process = launch(port, environment(self._data_dir))
+            self.http.base_url = httpx.URL(f"http://127.0.0.1:{port}")
+            if self._becomes_ready():
+                return
+            self._process.kill()
+            errors.append(self._process.communicate()[1])
+        self.http.close()
+        raise RuntimeError(f"the server did not become ready: {errors}")
+
+    def _becomes_ready(self) -> bool:
         until = time.monotonic() + 30
-        while time.monotonic() < until:
-            assert self._process.poll() is None, "the server ended"
+        while time.monotonic() < until and self._process.poll() is None:
             try:
                 if self.http.get("/ready").is_success:
-                    return
+                    return True
             except httpx.TransportError:
                 time.sleep(0.05)
-        raise TimeoutError("the server did not become ready")
+        return False
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)
@@ -242,6 +251,12 @@ class Server:
                 self.act(member, view)
             if not acting:
                 self.view(wait=5, after=before.event)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def bearer(token: str) -> dict[str, str]:

