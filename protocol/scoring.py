@@ -8,7 +8,7 @@ Shapes: n entities, m relations, k vectors a slot, `hidden` the model's hidden s
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from protocol.tensors import TensorSpec
 
@@ -54,17 +54,34 @@ class NamedTriple(Strict):
     tail: str = Field(min_length=1, max_length=1_000, examples=["headache"])
 
 
+def _form(triple: object) -> str:
+    return "named" if isinstance(triple, dict | NamedTriple) else "indices"
+
+
+# Told apart by their form, so that an error speaks of the form that was meant.
+Triple = Annotated[
+    Annotated[tuple[Index, Index, Index], Tag("indices")] | Annotated[NamedTriple, Tag("named")], Discriminator(_form)
+]
+
+
 class ScoreRequest(Strict):
     """Triples to score. Either they point into `entities` and `relations`, or they name what they hold."""
 
     entities: list[Slot] = Field([], description="What the triples' first and third index point at.")
     relations: list[Slot] = Field([], description="What the triples' second index points at.")
-    triples: list[tuple[Index, Index, Index]] | list[NamedTriple] = Field(
+    triples: list[Triple] = Field(
         description="[entity, relation, entity] indices, or, in the short form, objects of three names.",
         min_length=1,
     )
     readout: Literal["verdict"] = Field("verdict", description="How the score is read from the model.")
     template: str = Field("triple", description="Name of the prompt template; `/info` lists them.")
+
+    @field_validator("triples")
+    @classmethod
+    def _one_form(cls, triples: list[Triple]) -> list[Triple]:
+        if len({_form(triple) for triple in triples}) > 1:
+            raise ValueError("give all triples as indices, or all as names")
+        return triples
 
 
 class RowText(Text):
