@@ -57,6 +57,7 @@ class LocalSettings(Strict):
 
     loss: LossName = "cross_entropy"
     learning_rate: float = Field(1e-3, gt=0, le=10, description="Of Adam, which starts anew each round (FedE).")
+    linear_decay: bool = Field(False, description="Let the learning rate fall linearly to zero over `rounds`.")
     batch_size: int = Field(512, ge=1, le=1 << 20, description="Unique (entity, relation) queries a step.")
     local_epochs: int = Field(3, ge=1, le=1_000, description="Passes over the client's own queries a round.")
     dropout: float = Field(0.0, ge=0, lt=1, description="On entity and relation vectors and on the query's state.")

@@ -65,7 +65,7 @@ say "POST /round: another training"
 reply=$(call "$coordinator/round" --header "Authorization: Bearer $operator" --header 'Content-Type: application/json' \
   --data '{"interaction": "transe", "dim": 64, "clients": 3, "quorum": 3, "rounds": 4}')
 echo "$reply"
-holds "$reply" '"phase":"training"'
+holds "$reply" '"phase":"joining"'
 docker compose up --detach --no-build
 wait_for_clients
 

@@ -139,7 +139,9 @@ class _Training:
             model = self._model_of(number)
             seed = seed_of(self.settings.seed, self.client.name, number)
             trainer = Trainer(model, Answers.of(self.client.graph.train), self.settings.local, seed)
-            loss = [trainer.epoch() for _ in range(self.settings.local.local_epochs)][-1]
+            epochs = self.settings.local.local_epochs
+            before, total = view.rounds_done * epochs, self.settings.rounds * epochs
+            loss = [trainer.epoch(done=(before + epoch) / total) for epoch in range(epochs)][-1]
             done = model.state(), loss
             self.home.keep_round(number, *done)
         state, loss = done

@@ -67,7 +67,7 @@ def train_alone(
     limit = settings.rounds * settings.local.local_epochs
     best, waited, has_valid = Trained(model.state(), 0, -np.inf), 0, len(graph.triples["valid"]) > 0
     for epoch in range(1, limit + 1):
-        trainer.epoch()
+        trainer.epoch(done=(epoch - 1) / limit)
         if epoch % every and epoch != limit:
             continue
         mrr = valid_mrr(model, graph) if has_valid else np.nan

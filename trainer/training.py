@@ -34,12 +34,17 @@ class Trainer:
         self.dropout = Dropout(settings.dropout, self.generator)
         self.optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
 
-    def epoch(self) -> float:
+    def epoch(self, done: float) -> float:
         """One pass; returns the mean loss of a query.
+
+        Args:
+            done: The part of the whole training that is over, in [0, 1); a decaying learning rate follows it.
 
         Raises:
             TrainingDiverged: The loss is NaN or infinite.
         """
+        if self.settings.linear_decay:
+            self.optimizer.param_groups[0]["lr"] = self.settings.learning_rate * (1 - done)
         order = torch.randperm(len(self.answers), generator=self.generator)
         # Batches of equal size: a small last batch would weigh its queries more than the others.
         batches = order.tensor_split(max(1, -(-len(order) // self.settings.batch_size)))

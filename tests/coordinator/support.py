@@ -213,6 +213,15 @@ class Server:
         assert reply.status_code == 200, reply.text
         return RoundView.model_validate_json(reply.content)
 
+    def until(self, round: int, phase: str) -> RoundView:
+        """Wait for a phase of a round that will come by itself."""
+        deadline = time.monotonic() + 20
+        view = self.view()
+        while (view.round, view.phase) != (round, phase):
+            assert time.monotonic() < deadline, view
+            view = self.view(wait=5, after=view.event)
+        return view
+
     def share(self, member: Member, number: int) -> dict[str, Array]:
         reply = self.http.get(f"/round/{number}/embeddings", headers=bearer(member.secret))
         assert reply.status_code == 200, reply.text
@@ -246,7 +255,9 @@ class Server:
             if before.phase == "finished" or (stop_at is not None and before.round == stop_at):
                 return before
             acting = [(member, self.view(member.secret)) for member in crowd]
-            acting = [(member, view) for member, view in acting if view.selected and not view.answered]
+            # The round may have closed since; then look again, so that nobody acts beyond `stop_at`.
+            now = (before.round, before.phase)
+            acting = [(m, v) for m, v in acting if v.selected and not v.answered and (v.round, v.phase) == now]
             for member, view in acting:
                 self.act(member, view)
             if not acting:

@@ -18,9 +18,7 @@ def member(shared_server: Server) -> Member:
     one, two = members(3, 3)
     shared_server.join(one, two)
     shared_server.begin(clients=2, dense={"w": {"shape": [2], "init": 0.1}})
-    view = shared_server.view(one.secret)
-    if view.phase == "joining":
-        shared_server.view(one.secret, wait=5, after=view.event)
+    shared_server.until(1, "training")
     return one
 
 
@@ -72,9 +70,7 @@ def test_an_update_and_its_repetition(server: Server) -> None:
     one, two = members(2, 2)
     server.join(one, two)
     server.begin(clients=2)
-    event = server.view().event
-    view = server.view(wait=2, after=event) if server.view().phase == "joining" else server.view()
-    assert view.phase == "training"
+    server.until(1, "training")
     body = one.trained(server.share(one, 1))
     replies = [server.put_update(one, 1, body) for _ in range(2)]
     assert [reply.status_code for reply in replies] == [201, 200]
@@ -88,16 +84,14 @@ def test_the_last_two_updates_race(server: Server) -> None:
     crowd = members(*[8] * 6)
     server.join(*crowd)
     server.begin(clients=6, rounds=1)
-    while server.view().phase == "joining":
-        time.sleep(0.02)
+    server.until(1, "training")
     bodies = [(member, member.trained(server.share(member, 1))) for member in crowd]
     threads = [threading.Thread(target=server.put_update, args=(member, 1, body)) for member, body in bodies]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    while server.view().round == 1:
-        time.sleep(0.02)
+    server.until(2, "evaluating")
     rounds = server.http.get("/rounds", headers=bearer(OPERATOR)).json()["rounds"]
     assert [(each["round"], each["updates"]) for each in rounds] == [(2, 0), (1, 6)]
 

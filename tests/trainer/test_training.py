@@ -17,7 +17,7 @@ def trained(graph: Graph, name: InteractionName, seed: int, epochs: int, **local
     settings = small_settings(name, local=local)
     model = fresh_model(graph, interaction_of(name), settings, seed=0)
     trainer = Trainer(model, Answers.of(graph.train), settings.local, seed)
-    return model, [trainer.epoch() for _ in range(epochs)]
+    return model, [trainer.epoch(done=0.0) for _ in range(epochs)]
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "self_adversarial"])
@@ -63,7 +63,7 @@ def test_every_query_is_seen_once_an_epoch_in_batches_of_like_size(small: Graph)
 
     settings = small_settings("transe", local={"batch_size": 10})
     model = fresh_model(small, interaction_of("transe"), settings, 0)
-    assert Watching(model, answers, settings.local, 0).epoch() == 1.0
+    assert Watching(model, answers, settings.local, 0).epoch(done=0.0) == 1.0
     order = [row for rows in seen for row in rows]
     assert sorted(order) == list(range(len(answers)))
     assert order != sorted(order)
@@ -79,5 +79,18 @@ def test_a_loss_that_is_no_number_ends_the_training_before_it_spoils_the_model(s
         model.entities[0] = value
     before = model.state()
     with pytest.raises(TrainingDiverged, match="lower the learning rate"):
-        Trainer(model, Answers.of(small.train), settings.local, 0).epoch()
+        Trainer(model, Answers.of(small.train), settings.local, 0).epoch(done=0.0)
     np.testing.assert_array_equal(model.state()["relations"], before["relations"])
+
+
+def test_a_decaying_rate_moves_less_towards_the_end(small: Graph) -> None:
+    def moved(done: float, linear_decay: bool) -> float:
+        settings = small_settings("distmult", local={"linear_decay": linear_decay})
+        model = fresh_model(small, interaction_of("distmult"), settings, 0)
+        before = model.state()["entities"]
+        Trainer(model, Answers.of(small.train), settings.local, 0).epoch(done)
+        return float(np.abs(model.state()["entities"] - before).max())
+
+    assert moved(0.0, True) == moved(0.0, False) == moved(0.9, False)
+    # Adam's first steps are as long as its rate.
+    np.testing.assert_allclose(moved(0.9, True), 0.1 * moved(0.0, True), rtol=0.05)
