@@ -22,6 +22,7 @@ for client in client_0 client_1 client_2; do
     dealt=$(mktemp -d)
     tripleherd split umls --clients 3 --out "$dealt"
   fi
+  [ -w "/data/$client" ] || { echo "$client's data folder holds no train.tsv; check its DATA_ line in .env"; exit 1; }
   # train.tsv last: its presence says that the graph is complete.
   cp "$dealt/$client/valid.tsv" "$dealt/$client/test.tsv" "/data/$client/"
   cp "$dealt/$client/train.tsv" "/data/$client/train.tsv.part"

@@ -16,6 +16,7 @@ from protocol.problems import InvalidRequest, ProblemError
 from trainer import commands
 from trainer.federation import NotInvited
 from trainer.graph import DataError
+from trainer.inputs import UsageError
 from trainer.processes import ProcessFailed, stop_on_sigterm
 from trainer.ranking import ScoresNotFinite
 from trainer.saved import ModelMissing
@@ -42,7 +43,7 @@ EXPECTED = (
     ServiceUnreachable,
     TrainingDiverged,
     WrongScorer,
-    commands.UsageError,
+    UsageError,
 )
 
 Interaction = Annotated[
@@ -150,7 +151,10 @@ def start(
 @app.command()
 def join(
     data: Annotated[
-        Path, typer.Option(help="Your graph: a folder with train, valid and test.tsv.", envvar="TRAINER_DATA")
+        str,
+        typer.Option(
+            help="Your graph: a folder with train, valid and test.tsv, or a PyKEEN data set.", envvar="TRAINER_DATA"
+        ),
     ],
     shared_key_file: Annotated[
         Path,
@@ -189,7 +193,7 @@ def join(
 
 @app.command()
 def train(
-    data: Annotated[list[Path], typer.Argument(help="Folders with train, valid and test.tsv; several are pooled.")],
+    data: Annotated[list[str], typer.Argument(help="Folders with train, valid and test.tsv; several are pooled.")],
     out: Annotated[Path, typer.Option(help="Where the model and results.json are written.")],
     interaction: Interaction = "transe",
     scorer: Scorer = None,
@@ -215,7 +219,7 @@ def train(
 @app.command()
 def evaluate(
     model: ModelFolder,
-    data: Annotated[Path, typer.Option(help="Folder with train, valid and test.tsv.")],
+    data: Annotated[str, typer.Option(help="Folder with train, valid and test.tsv.")],
     test: Annotated[bool, typer.Option("--test/--valid", help="Which triples are ranked.")] = True,
     scorer: Scorer = None,
 ) -> None:
@@ -233,7 +237,7 @@ def predict(
     head: Annotated[str | None, typer.Option(help="Given to ask for tails.")] = None,
     tail: Annotated[str | None, typer.Option(help="Given to ask for heads.")] = None,
     top: Annotated[int, typer.Option(help="How many to show.", min=1)] = 10,
-    data: Annotated[Path | None, typer.Option(help="Mark answers that this folder's triples hold.")] = None,
+    data: Annotated[str | None, typer.Option(help="Mark answers that this folder's triples hold.")] = None,
     scorer: Scorer = None,
 ) -> None:
     """The most plausible tails of (head, relation, ?), or heads of (?, relation, tail).

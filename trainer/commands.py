@@ -2,9 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from difflib import get_close_matches
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from protocol.federation import InteractionName, LocalSettings, Mode, Split, TrainingSettings
+from protocol.federation import InteractionName, Mode, Split, TrainingSettings
 from protocol.keys import MIN_KEY_BYTES
 from protocol.scoring import HEAD, TAIL
 from trainer.answers import Queries
@@ -21,22 +19,18 @@ from trainer.coordinator import Coordinator
 from trainer.dataset import read_dataset
 from trainer.demo import Demo
 from trainer.federation import Participant, client_result, join, seed_of
-from trainer.graph import DataError, Graph, read_folder, write_folder
+from trainer.graph import DataError, Graph, write_folder
 from trainer.home import Home
+from trainer.inputs import UsageError, graph_of, position_of, progress, saved_model, scorer_for, secret_in, settings_of
 from trainer.interactions import Interaction, interaction_of
 from trainer.local import train_alone
 from trainer.model import Model
-from trainer.presets import LOCAL, training_settings
 from trainer.ranking import known_answers, rank
 from trainer.results import COLUMNS, table, write_results
-from trainer.saved import SavedModel, read_card, read_model, save_model
-from trainer.scorer import Names, ScorerClient
+from trainer.saved import save_model
+from trainer.scorer import Names
 from trainer.service import Service
 from trainer.split import deal
-
-
-class UsageError(Exception):
-    """The arguments do not fit together; the message says which would."""
 
 
 def run_demo(
@@ -88,21 +82,21 @@ def run_start(
     local: dict[str, Any],
 ) -> None:
     """Start a training."""
-    say = _sayer(console)
-    with Service("coordinator", coordinator, _secret(token_file), say) as service:
+    token = secret_in(token_file)
+    with progress(console) as (say, _), Service("coordinator", coordinator, token, say) as service:
         operator = Coordinator(service)
         if once and (trainings := operator.rounds(limit=1).trainings):
             say(f"the coordinator has a training already ({trainings[-1].phase}); it is left as it is")
             return
-        with _encoder(interaction, scorer, None, say) as encoder:
-            settings = _settings(interaction, encoder, changes, local)
+        with scorer_for(interaction, scorer, say) as encoder:
+            settings = settings_of(interaction, encoder, changes, local)
         summary = operator.start(settings)
-    say(f"training {summary.training} of {interaction} begins when {settings.clients} clients have joined")
+        say(f"training {summary.training} of {interaction} begins when {settings.clients} clients have joined")
 
 
 def run_join(
     console: Console,
-    data: Path,
+    data: str,
     shared_key_file: Path,
     coordinator: str,
     invitation_file: Path | None,
@@ -112,32 +106,32 @@ def run_join(
     names: bool,
 ) -> None:
     """Take part in a training and print this client's rows."""
-    say, graph = _sayer(console), _graph(console, data)
-    name = name or data.resolve().name
-    shared_key = _secret(shared_key_file).encode()
+    shared_key = secret_in(shared_key_file).encode()
     if len(shared_key) < MIN_KEY_BYTES:
         raise UsageError(f"{shared_key_file}: the clients' shared key must have at least {MIN_KEY_BYTES} bytes")
+    invitation = secret_in(invitation_file) if invitation_file else None
+    name = name or Path(data).resolve().name
     kept = Home(home or Path(".tripleherd") / name)
     with ExitStack() as stack:
-        service = stack.enter_context(Service("coordinator", coordinator, None, say))
-        client = Coordinator(service)
+        say, now = stack.enter_context(progress(console))
+        graph = graph_of(data, say)
+        sent = Names.of(graph.entities, graph.relations) if names else None
+        client = Coordinator(stack.enter_context(Service("coordinator", coordinator, None, say)))
 
         def interaction_for(settings: TrainingSettings) -> Interaction:
-            encoder = stack.enter_context(_encoder(settings.interaction, scorer, graph if names else None, say))
+            encoder = stack.enter_context(scorer_for(settings.interaction, scorer, say, sent))
             if encoder is not None and settings.scorer is not None:
                 encoder.require(settings.scorer)
             return interaction_of(settings.interaction, encoder)
 
-        invitation = _secret(invitation_file) if invitation_file else None
-        who = join(client, kept, graph, name, shared_key, invitation)
-        say(f"{name} is client {who}")
-        results = Participant(name, graph, client, kept, interaction_for, say).run()
+        say(f"{name} is client {join(client, kept, graph, name, shared_key, invitation)}")
+        results = Participant(name, graph, client, kept, interaction_for, names, say, now).run()
     console.print(table(results, f"{name}: both sides, {results[0].triples if results else 0} test triples"))
 
 
 def run_train(
     console: Console,
-    folders: list[Path],
+    sources: list[str],
     out: Path,
     interaction: InteractionName,
     scorer: str | None,
@@ -146,33 +140,40 @@ def run_train(
     local: dict[str, Any],
 ) -> None:
     """Train one model on one or several graphs pooled, and measure it on each."""
-    say, graphs = _sayer(console), [_graph(console, folder) for folder in folders]
-    mode: Mode = "collection" if len(graphs) > 1 else "isolation"
-    pooled = pool(graphs) if len(graphs) > 1 else graphs[0]
-    with _encoder(interaction, scorer, pooled if names else None, say) as encoder:
-        settings = _settings(interaction, encoder, changes, local)
+    mode: Mode = "collection" if len(sources) > 1 else "isolation"
+    with ExitStack() as stack:
+        say, now = stack.enter_context(progress(console))
+        graphs = {Path(source).resolve().name: graph_of(source, say) for source in sources}
+        if len(graphs) < len(sources):
+            raise UsageError("two of the folders have the same name; results are listed by it")
+        pooled = pool(list(graphs.values()))
+        sent = Names.of(pooled.entities, pooled.relations) if names else None
+        encoder = stack.enter_context(scorer_for(interaction, scorer, say, sent))
+        settings = settings_of(interaction, encoder, changes, local)
         model = interaction_of(interaction, encoder)
-        trained = train_alone(pooled, model, settings, seed_of(settings.seed, mode), say)
-        save_model(out, pooled, mode, settings, dict(trained.state))
+        trained = train_alone(pooled, model, settings, seed_of(settings.seed, mode), say, now)
+        save_model(out, pooled, mode, settings, dict(trained.state), names_sent=names)
         scores = Model.of_state(model, trained.state).rank_scores
         results = []
-        for folder, graph in zip(folders, graphs, strict=True):
+        for name, graph in graphs.items():
             if not len(graph.triples["test"]):
-                say(f"{folder}: there are no test triples to rank")
+                say(f"{name}: there are no test triples to rank")
                 continue
+            now(f"ranking {name}")
             own = restricted(scores, pooled.entities, pooled.relations, graph)
             ranks = rank(graph.triples["test"], known_answers(graph, "test"), own)
-            results.append(client_result(graph, folder.resolve().name, settings, mode, ranks))
+            results.append(client_result(graph, name, settings, mode, ranks))
     write_results(out / "results.json", results)
     console.print(table(results, f"{mode}, both sides, weighted by test triples"))
 
 
-def run_evaluate(console: Console, folder: Path, data: Path, split: Split, scorer: str | None) -> None:
+def run_evaluate(console: Console, folder: Path, data: str, split: Split, scorer: str | None) -> None:
     """Rank a split with a saved model and print the metrics of each side."""
-    with _saved(console, folder, scorer) as model:
-        graph = _graph(console, data)
+    with progress(console) as (say, now), saved_model(folder, scorer, say) as model:
+        graph = graph_of(data, say)
         if not len(graph.triples[split]):
             raise DataError(f"{data}: there are no {split} triples to rank")
+        now(f"ranking {len(graph.triples[split])} {split} triples")
         scores = restricted(model.scorer, model.card.entities, model.card.relations, graph)
         metrics = rank(graph.triples[split], known_answers(graph, split), scores).metrics()
     shown = Table("side", *COLUMNS.values(), title=f"{model.card.settings.interaction}, {model.card.mode}, {split}")
@@ -189,7 +190,7 @@ def run_predict(
     relation: str,
     tail: str | None,
     top: int,
-    data: Path | None,
+    data: str | None,
     scorer: str | None,
 ) -> None:
     """Print the best candidates of one query."""
@@ -197,11 +198,12 @@ def run_predict(
         raise UsageError("give either --head, to ask for tails, or --tail, to ask for heads")
     known: set[tuple[str, str, str]] = set()
     if data is not None:
-        graph = read_folder(data)
+        graph = read_dataset(data)
         known = {triple for split in graph.triples for triple in graph.named(split)}
-    with _saved(console, folder, scorer) as model:
-        given = _index(model.card.entities, head or tail or "", "entity")
-        number = _index(model.card.relations, relation, "relation")
+    with progress(console) as (say, now), saved_model(folder, scorer, say) as model:
+        now("scoring all candidates")
+        given = position_of(head or tail or "", model.card.entities, "entity")
+        number = position_of(relation, model.card.relations, "relation")
         side = TAIL if tail is None else HEAD
         columns = [np.array([value], dtype=np.int64) for value in (given, number, side)]
         scores = model.scorer(Queries(*columns))[0]
@@ -213,71 +215,3 @@ def run_predict(
         mark = [("yes" if triple in known else "")] if data else []
         shown.add_row(str(place), name, f"{scores[entity]:.3f}", *mark)
     console.print(shown)
-
-
-def _settings(
-    interaction: InteractionName, encoder: ScorerClient | None, changes: dict[str, Any], local: dict[str, Any]
-) -> TrainingSettings:
-    """The preset with what the user gave."""
-    given = {name: value for name, value in local.items() if value is not None}
-    changed = LocalSettings.model_validate(LOCAL[interaction].model_dump() | given)
-    wanted = {name: value for name, value in changes.items() if value is not None}
-    return training_settings(interaction, encoder, encoder.identity if encoder else None, local=changed, **wanted)
-
-
-@contextmanager
-def _encoder(
-    interaction: InteractionName, scorer: str | None, graph: Graph | None, say: Any
-) -> Iterator[ScorerClient | None]:
-    """The scorer for `llama`, with the graph's names where a graph is given; nothing for other interactions."""
-    if interaction != "llama":
-        yield None
-        return
-    if scorer is None:
-        raise UsageError("the interaction `llama` needs a scorer: give its address as --scorer")
-    with Service("scorer", scorer, None, say) as service:
-        yield ScorerClient(service, Names.of(graph) if graph else None)
-
-
-@contextmanager
-def _saved(console: Console, folder: Path, scorer: str | None) -> Iterator[SavedModel]:
-    """A saved model, with its scorer where it needs one."""
-    settings = read_card(folder).settings
-    with _encoder(settings.interaction, scorer, None, _sayer(console)) as encoder:
-        if encoder is not None and settings.scorer is not None:
-            encoder.require(settings.scorer)
-        yield read_model(folder, encoder)
-
-
-def _graph(console: Console, folder: Path) -> Graph:
-    graph = read_folder(folder)
-    sizes = ", ".join(f"{len(graph.triples[split])} {split}" for split in graph.triples)
-    text = f"{folder}: {len(graph.entities)} entities, {len(graph.relations)} relations; {sizes} triples"
-    if left_out := sum(graph.left_out.values()):
-        text += f"; {left_out} name an entity or relation that training lacks and are left out"
-    console.print(text, soft_wrap=True, highlight=False)
-    return graph
-
-
-def _secret(path: Path) -> str:
-    try:
-        secret = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read as a secret ({error})") from error
-    if not secret:
-        raise UsageError(f"{path}: is empty; it should hold a secret")
-    return secret
-
-
-def _index(names: list[str], name: str, kind: str) -> int:
-    if name not in names:
-        close = ", ".join(([n for n in names if name.lower() in n.lower()] or get_close_matches(name, names))[:5])
-        raise UsageError(f"the model knows no {kind} {name!r}" + (f"; close: {close}" if close else ""))
-    return names.index(name)
-
-
-def _sayer(console: Console) -> Any:
-    def say(text: str) -> None:
-        console.print(text, soft_wrap=True, highlight=False, markup=False)
-
-    return say

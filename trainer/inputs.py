@@ -1,0 +1,124 @@
+"""What commands are given, turned into what they work with: graphs, secrets, settings, scorers and saved models."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from protocol.federation import InteractionName, LocalSettings, TrainingSettings
+from trainer.dataset import read_dataset
+from trainer.graph import Graph
+from trainer.local import Report
+from trainer.presets import LOCAL, training_settings
+from trainer.saved import SavedModel, read_card, read_model
+from trainer.scorer import Names, ScorerClient
+from trainer.service import Service
+
+
+class UsageError(Exception):
+    """The arguments do not fit together; the message says which would."""
+
+
+@contextmanager
+def progress(console: Console) -> Iterator[tuple[Report, Report]]:
+    """Two reports: the first prints lines that stay; the second is a status line, shown on terminals alone."""
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+    with console.status("starting") as status:
+        yield say, status.update
+
+
+def graph_of(source: str, say: Report) -> Graph:
+    """The graph in a folder or of a PyKEEN data set, with its sizes told.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    graph = read_dataset(source)
+    sizes = ", ".join(f"{len(triples)} {split}" for split, triples in graph.triples.items())
+    text = f"{source}: {len(graph.entities)} entities, {len(graph.relations)} relations; {sizes} triples"
+    if left_out := sum(graph.left_out.values()):
+        text += f"; {left_out} name an entity or relation that training lacks and are left out"
+    say(text)
+    return graph
+
+
+def settings_of(
+    interaction: InteractionName, encoder: ScorerClient | None, changes: dict[str, Any], local: dict[str, Any]
+) -> TrainingSettings:
+    """The interaction's preset with what the user gave; None stands for what was not given.
+
+    Raises:
+        pydantic.ValidationError: A value is out of bounds.
+    """
+    given = {name: value for name, value in local.items() if value is not None}
+    changed = LocalSettings.model_validate(LOCAL[interaction].model_dump() | given)
+    wanted = {name: value for name, value in changes.items() if value is not None}
+    return training_settings(interaction, encoder, encoder.identity if encoder else None, local=changed, **wanted)
+
+
+@contextmanager
+def scorer_for(
+    interaction: InteractionName, url: str | None, say: Report, names: Names | None = None
+) -> Iterator[ScorerClient | None]:
+    """The scorer for `llama`, to which names go where they are given; nothing for other interactions.
+
+    Raises:
+        UsageError: A scorer is needed, and no address was given.
+    """
+    if interaction != "llama":
+        yield None
+        return
+    if url is None:
+        raise UsageError("the interaction `llama` needs a scorer: give its address as --scorer")
+    with Service("scorer", url, None, say) as service:
+        yield ScorerClient(service, names)
+
+
+@contextmanager
+def saved_model(folder: Path, scorer: str | None, say: Report) -> Iterator[SavedModel]:
+    """A saved model, with its scorer where it needs one, asked as it was in training.
+
+    Raises:
+        ModelMissing: The folder holds none.
+        UsageError: A scorer is needed, and no address was given.
+        WrongScorer: The scorer is not the one that the model was trained with.
+    """
+    card = read_card(folder)
+    names = Names.of(card.entities, card.relations) if card.names_sent else None
+    with scorer_for(card.settings.interaction, scorer, say, names) as encoder:
+        if encoder is not None and card.settings.scorer is not None:
+            encoder.require(card.settings.scorer)
+        yield read_model(folder, encoder)
+
+
+def secret_in(path: Path) -> str:
+    """The secret in a file, without white space around it.
+
+    Raises:
+        UsageError: The file cannot be read or is empty.
+    """
+    try:
+        secret = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as a secret ({error})") from error
+    if not secret:
+        raise UsageError(f"{path}: is empty; it should hold a secret")
+    return secret
+
+
+def position_of(name: str, names: list[str], kind: str) -> int:
+    """Where a name stands among those that a model knows.
+
+    Raises:
+        UsageError: It knows none of that name; close ones are listed.
+    """
+    if name not in names:
+        close = ", ".join(([n for n in names if name.lower() in n.lower()] or get_close_matches(name, names))[:5])
+        raise UsageError(f"the model knows no {kind} {name!r}" + (f"; close: {close}" if close else ""))
+    return names.index(name)
