@@ -9,6 +9,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# The images are Linux ones, whatever this machine is.
+ARCH := $(subst arm64,aarch64,$(shell uname -m))
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 
 .PHONY: install demo test check format openapi wheels up down
@@ -45,7 +47,7 @@ openapi: $(INSTALLED)
 wheels:
 	@ls docker/wheels/torch-$(TORCH)*.whl >/dev/null 2>&1 || \
 	  $(PYTHON) -m pip download --quiet --no-deps --retries 1 --extra-index-url $(TORCH_INDEX) \
-	    --python-version 3.11 --only-binary :all: --dest docker/wheels torch==$(TORCH) || \
+	    --python-version 3.11 --only-binary :all: --platform manylinux_2_28_$(ARCH) --dest docker/wheels torch==$(TORCH) || \
 	  echo "torch $(TORCH) could not be downloaded here; the image build will look for it itself"
 
 up: wheels

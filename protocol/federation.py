@@ -48,6 +48,7 @@ class ScorerIdentity(Strict):
 
     model: str = Field(min_length=1)
     revision: str = Field(min_length=1)
+    dtype: str = Field(min_length=1, description="Of its weights and activations.")
     query_hash: str = Field(min_length=1, description="As the scorer's `/info` states it.")
     hidden: int = Field(ge=1, description="The model's hidden size.")
 
@@ -83,8 +84,10 @@ class TrainingSettings(Strict):
     quorum: int = Field(1, ge=1, description="Updates that close a round at its deadline.")
     deadline_seconds: float = Field(600.0, gt=0, le=7 * 86_400, description="From a round's opening.")
     rounds: int = Field(100, ge=1, le=1_000_000, description="At most so many rounds.")
-    evaluate_every: int = Field(5, ge=1, description="Rounds between two evaluations on validation triples.")
-    patience: int = Field(3, ge=1, description="Evaluations without a better MRR that end the training.")
+    evaluate_every: int = Field(
+        5, ge=1, le=1_000_000, description="Rounds between two evaluations on validation triples."
+    )
+    patience: int = Field(3, ge=1, le=1_000_000, description="Evaluations without a better MRR that end the training.")
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainingSettings":
@@ -111,6 +114,13 @@ class JoinRequest(Strict):
     triples: dict[Literal["train", "valid", "test"], Annotated[int, Field(ge=0, le=1 << 40)]] = Field(
         description="How many triples the client holds; the coordinator never sees the triples."
     )
+
+    @field_validator("triples")
+    @classmethod
+    def _counts(cls, triples: dict[str, int]) -> dict[str, int]:
+        if missing := {"train", "valid", "test"} - set(triples):
+            raise ValueError(f"the count of {' and '.join(sorted(missing))} is missing")
+        return triples
 
     @field_validator("entities")
     @classmethod
@@ -148,7 +158,7 @@ class UpdateHeader(Strict):
     """The message of an update's safetensors body."""
 
     triples: int = Field(ge=1, le=1 << 40, description="Training triples: the weight of the dense tensors' mean.")
-    loss: float = Field(description="Mean training loss of the last local epoch.", allow_inf_nan=False)
+    loss: float = Field(ge=-1e30, le=1e30, description="Mean training loss of the last local epoch.")
 
 
 class UpdateReceipt(Strict):

@@ -15,8 +15,11 @@ from protocol.tensors import TensorSpec
 TAIL, HEAD = 0, 1
 """The side that a query asks for: (head, relation, ?) or (?, relation, tail)."""
 
-Index = Annotated[int, Field(ge=0)]
-Side = Annotated[int, Field(ge=0, le=1)]
+Row = Annotated[int, Field(ge=0)]
+Index = Annotated[int, Field(ge=0, strict=True)]
+Side = Annotated[int, Field(ge=0, le=1, strict=True)]
+Number = Annotated[float, Field(strict=True)]
+"""Strict: `true` and `"1"` are no numbers."""
 
 
 class Strict(BaseModel):
@@ -35,7 +38,7 @@ class Text(Strict):
 class Slot(Text):
     """An entity or a relation: text, trained vectors, or both. Vectors follow the text in the prompt."""
 
-    vectors: list[list[float]] | None = Field(
+    vectors: list[list[Number]] | None = Field(
         None, description="[k, hidden], k >= 1: vectors put into the model's input as they are.", min_length=1
     )
 
@@ -95,8 +98,8 @@ class ScoreHeader(Strict):
 
     readout: Literal["verdict"] = "verdict"
     template: str = "triple"
-    entity_texts: dict[Index, RowText] = Field({}, description="Texts by row of `entities`.")
-    relation_texts: dict[Index, RowText] = Field({}, description="Texts by row of `relations`.")
+    entity_texts: dict[Row, RowText] = Field({}, description="Texts by row of `entities`.")
+    relation_texts: dict[Row, RowText] = Field({}, description="Texts by row of `relations`.")
 
 
 class Usage(Strict):
@@ -137,15 +140,15 @@ class EncodeRequest(Strict):
 class EncodeGradientRequest(EncodeRequest):
     """The queries of an `/encode` call, and the gradient of a loss with respect to its states."""
 
-    grad_states: list[list[float]] = Field(description="d(loss)/d(states), [q, hidden].")
+    grad_states: list[list[Number]] = Field(description="d(loss)/d(states), [q, hidden].")
 
 
 class EncodeHeader(Strict):
     """The message of a safetensors body for `/encode` and `/encode/gradient`."""
 
     readout: Literal["state"] = "state"
-    entity_texts: dict[Index, RowText] = Field({}, description="Texts by row of `entities`.")
-    relation_texts: dict[Index, RowText] = Field({}, description="Texts by row of `relations`.")
+    entity_texts: dict[Row, RowText] = Field({}, description="Texts by row of `entities`.")
+    relation_texts: dict[Row, RowText] = Field({}, description="Texts by row of `relations`.")
 
 
 class EncodeReply(Provenance):

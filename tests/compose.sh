@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The system in containers, used as the README says: start it, wait for the clients' tables, call /score and /round,
 # start it a second time. Needs a Docker engine with Compose v2; run from the repository's root.
-set -euo pipefail
+set -eEuo pipefail
 
 export COMPOSE_PROJECT_NAME=tripleherd-check SCORER_PORT=${SCORER_PORT:-18000} COORDINATOR_PORT=${COORDINATOR_PORT:-18001}
 CLIENTS="client-0 client-1 client-2"
@@ -34,12 +34,10 @@ call() { # call URL [OPTION ...]: prints the reply
   echo
 }
 
-say "build"
+say "first start, without images"
 make --silent wheels
-docker compose build --quiet
-
-say "first start"
-docker compose up --detach --no-build
+docker image rm --force tripleherd-scorer tripleherd-coordinator tripleherd-client >/dev/null 2>&1 || true
+docker compose up --detach --quiet-pull
 wait_for_clients
 
 say "POST /score"
@@ -71,7 +69,7 @@ wait_for_clients
 
 say "what the images carry"
 lacks() { # lacks IMAGE PACKAGE: fails where the image can import the package
-  if docker run --rm --entrypoint python3 "$1" -c "import $2" 2>/dev/null; then echo "$1 carries $2"; return 1; fi
+  holds "$(docker run --rm --entrypoint python3 "$1" -c "import $2" 2>&1 || true)" "No module named '$2'"
 }
 lacks tripleherd-coordinator torch
 lacks tripleherd-coordinator transformers

@@ -77,7 +77,8 @@ class Answers:
         relations = 1 + max(self.queries.relation.max(), queries.relation.max(initial=0))
 
         def key(q: Queries) -> Ints:
-            return (q.side * relations + q.relation) * entities + q.given
+            keys: Ints = (q.side * relations + q.relation) * entities + q.given
+            return keys
 
         keys, wanted = key(self.queries), key(queries)
         at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)

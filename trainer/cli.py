@@ -14,8 +14,9 @@ from rich.console import Console
 from protocol.federation import InteractionName, LossName
 from protocol.problems import InvalidRequest, ProblemError
 from trainer import commands
-from trainer.federation import NotInvited
+from trainer.federation import NotInvited, TrainingStopped
 from trainer.graph import DataError
+from trainer.home import HomeInUse
 from trainer.inputs import UsageError
 from trainer.processes import ProcessFailed, stop_on_sigterm
 from trainer.ranking import ScoresNotFinite
@@ -36,12 +37,15 @@ console = Console()
 EXPECTED = (
     DataError,
     ModelMissing,
+    HomeInUse,
     NotInvited,
+    OSError,
     ProblemError,
     ProcessFailed,
     ScoresNotFinite,
     ServiceUnreachable,
     TrainingDiverged,
+    TrainingStopped,
     WrongScorer,
     UsageError,
 )
@@ -77,7 +81,7 @@ Loss = Annotated[LossName | None, typer.Option(help="What is minimised.")]
 Dim = Annotated[int | None, typer.Option(help="Columns of an entity's row.", min=1)]
 EvaluateEvery = Annotated[int | None, typer.Option(help="Rounds between two evaluations.", min=1)]
 Patience = Annotated[int | None, typer.Option(help="Evaluations without a better MRR that end the training.", min=1)]
-ModelFolder = Annotated[Path, typer.Argument(help="Folder of a trained model, as `HOME/TRAINING/fusion`.")]
+ModelFolder = Annotated[Path, typer.Argument(help="Folder of a trained model, as `HOME/CLIENT/TRAINING/fusion`.")]
 
 
 @app.command()
@@ -143,8 +147,13 @@ def start(
     Example: `tripleherd start --interaction llama --scorer http://127.0.0.1:8000 --operator-token-file operator`
     """
     local = {"local_epochs": local_epochs, "learning_rate": learning_rate, "loss": loss}
-    changes = {"seed": seed, "dim": dim, "rounds": rounds, "evaluate_every": evaluate_every, "patience": patience}
-    changes |= {"clients": clients, "fraction": fraction, "quorum": quorum, "deadline_seconds": deadline}
+    changes: dict[str, float | None] = {
+        "clients": clients,
+        "fraction": fraction,
+        "quorum": quorum,
+        "deadline_seconds": deadline,
+    }
+    changes |= {"seed": seed, "dim": dim, "rounds": rounds, "evaluate_every": evaluate_every, "patience": patience}
     commands.run_start(console, operator_token_file, coordinator, interaction, scorer, once, changes, local)
 
 
@@ -225,7 +234,7 @@ def evaluate(
 ) -> None:
     """Rank a folder's test triples with a trained model: both sides, filtered, realistic.
 
-    Example: `tripleherd evaluate .tripleherd/client_0/TRAINING/fusion --data data/umls/client_0`
+    Example: `tripleherd evaluate .tripleherd/client_0/CLIENT/TRAINING/fusion --data data/umls/client_0`
     """
     commands.run_evaluate(console, model, data, "test" if test else "valid", scorer)
 
@@ -242,7 +251,7 @@ def predict(
 ) -> None:
     """The most plausible tails of (head, relation, ?), or heads of (?, relation, tail).
 
-    Example: `tripleherd predict .tripleherd/client_0/TRAINING/fusion --head virus --relation causes --top 5`
+    Example: `tripleherd predict .tripleherd/client_0/CLIENT/TRAINING/fusion --head virus --relation causes --top 5`
     """
     commands.run_predict(console, model, head, relation, tail, top, data, scorer)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from protocol.federation import InteractionName, Mode, Split, TrainingSettings
 from protocol.keys import MIN_KEY_BYTES
@@ -18,7 +19,7 @@ from trainer.collection import pool, restricted
 from trainer.coordinator import Coordinator
 from trainer.dataset import read_dataset
 from trainer.demo import Demo
-from trainer.federation import Participant, client_result, join, seed_of
+from trainer.federation import Participant, client_result, join, opaque_order, seed_of
 from trainer.graph import DataError, Graph, write_folder
 from trainer.home import Home
 from trainer.inputs import UsageError, graph_of, position_of, progress, saved_model, scorer_for, secret_in, settings_of
@@ -86,7 +87,7 @@ def run_start(
     with progress(console) as (say, _), Service("coordinator", coordinator, token, say) as service:
         operator = Coordinator(service)
         if once and (trainings := operator.rounds(limit=1).trainings):
-            say(f"the coordinator has a training already ({trainings[-1].phase}); it is left as it is")
+            say(f"the coordinator has a training already ({trainings[0].phase}); it is left as it is")
             return
         with scorer_for(interaction, scorer, say) as encoder:
             settings = settings_of(interaction, encoder, changes, local)
@@ -113,8 +114,9 @@ def run_join(
     name = name or Path(data).resolve().name
     kept = Home(home or Path(".tripleherd") / name)
     with ExitStack() as stack:
+        stack.enter_context(kept.alone())
         say, now = stack.enter_context(progress(console))
-        graph = graph_of(data, say)
+        graph = opaque_order(graph_of(data, say), shared_key)
         sent = Names.of(graph.entities, graph.relations) if names else None
         client = Coordinator(stack.enter_context(Service("coordinator", coordinator, None, say)))
 
@@ -122,10 +124,17 @@ def run_join(
             encoder = stack.enter_context(scorer_for(settings.interaction, scorer, say, sent))
             if encoder is not None and settings.scorer is not None:
                 encoder.require(settings.scorer)
-            return interaction_of(settings.interaction, encoder)
+            interaction = interaction_of(settings.interaction, encoder)
+            if interaction.dense(settings.dim, settings.local).keys() != settings.dense.keys():
+                raise UsageError(
+                    f"the training's dense tensors are not those of `{settings.interaction}`; its operator should "
+                    "stop it (POST /round/stop) and start it with `tripleherd start`"
+                )
+            return interaction
 
-        say(f"{name} is client {join(client, kept, graph, name, shared_key, invitation)}")
-        results = Participant(name, graph, client, kept, interaction_for, names, say, now).run()
+        who = join(client, kept, graph, name, shared_key, invitation)
+        say(f"{name} is client {who}")
+        results = Participant(who, name, graph, client, kept, interaction_for, names, say, now).run()
     console.print(table(results, f"{name}: both sides, {results[0].triples if results else 0} test triples"))
 
 
@@ -151,6 +160,8 @@ def run_train(
         encoder = stack.enter_context(scorer_for(interaction, scorer, say, sent))
         settings = settings_of(interaction, encoder, changes, local)
         model = interaction_of(interaction, encoder)
+        # A wrong --out is better known before the training than after it.
+        out.mkdir(parents=True, exist_ok=True)
         trained = train_alone(pooled, model, settings, seed_of(settings.seed, mode), say, now)
         save_model(out, pooled, mode, settings, dict(trained.state), names_sent=names)
         scores = Model.of_state(model, trained.state).rank_scores
@@ -208,10 +219,10 @@ def run_predict(
         columns = [np.array([value], dtype=np.int64) for value in (given, number, side)]
         scores = model.scorer(Queries(*columns))[0]
     asked = f"{head}, {relation}, ?" if tail is None else f"?, {relation}, {tail}"
-    shown = Table("rank", "entity", "score", *(["known"] if data else []), title=f"({asked})")
+    shown = Table("rank", "entity", "score", *(["known"] if data else []), title=Text(f"({asked})"))
     for place, entity in enumerate(np.argsort(-scores, kind="stable")[:top], 1):
         name = model.card.entities[entity]
         triple = (head, relation, name) if tail is None else (name, relation, tail)
         mark = [("yes" if triple in known else "")] if data else []
-        shown.add_row(str(place), name, f"{scores[entity]:.3f}", *mark)
+        shown.add_row(str(place), Text(name), f"{scores[entity]:.3f}", *mark)
     console.print(shown)

@@ -24,6 +24,7 @@ def _pykeen_triples(name: str) -> Named:
     """The labelled triples of a PyKEEN data set; small ones ship inside its package, others are downloaded by it."""
     # PyKEEN is slow to import and needed nowhere else.
     from pykeen.datasets import get_dataset, has_dataset
+    from pykeen.triples import TriplesFactory
 
     try:
         known = has_dataset(name)
@@ -37,7 +38,7 @@ def _pykeen_triples(name: str) -> Named:
         return {
             split: [(str(h), str(r), str(t)) for h, r, t in factory.label_triples(factory.mapped_triples)]
             for split, factory in factories.items()
-            if factory is not None
+            if isinstance(factory, TriplesFactory)
         }
     except OSError as error:
         raise DataError(f"{name}: PyKEEN could not read or download this data set ({error})") from error

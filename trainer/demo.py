@@ -153,6 +153,9 @@ class Demo:
         pooled += ["--out", str(self.folder / "collection" / interaction)]
         working.append(processes.start(f"collection-{interaction}", pooled))
         processes.wait_all(working, tick)
-        files = [*self.folder.glob("homes/*/*/results.json"), self.folder / "collection" / interaction / "results.json"]
+        files = [
+            *self.folder.glob("homes/*/*/*/results.json"),
+            self.folder / "collection" / interaction / "results.json",
+        ]
         results = [result for file in files for result in read_results(file)]
         return [result for result in results if result.interaction == interaction]

@@ -12,12 +12,12 @@ import torch
 
 from protocol.federation import Evaluation, JoinRequest, Mode, RoundView, Split, TrainingSettings, UpdateHeader
 from protocol.keys import entity_keys
-from protocol.problems import Conflict
+from protocol.problems import Conflict, NotFound, Unauthorized
 from trainer.answers import Answers
 from trainer.coordinator import Coordinator
 from trainer.fusion import fit
 from trainer.graph import Graph
-from trainer.home import Home, TrainingHome
+from trainer.home import Credentials, Home, TrainingHome
 from trainer.interactions import Interaction
 from trainer.local import Report, fresh_relations, train_alone, unheard
 from trainer.model import Array, Model
@@ -28,7 +28,11 @@ from trainer.training import Trainer
 
 
 class NotInvited(Exception):
-    """A client joins for the first time without an invitation."""
+    """A client that the coordinator does not know joins without an invitation."""
+
+
+class TrainingStopped(Exception):
+    """A training ended without a model."""
 
 
 InteractionFor = Callable[[TrainingSettings], Interaction]
@@ -47,22 +51,44 @@ def join(
     """Become a client, or go on as the one that the home knows; returns the client's id and sets its token.
 
     Raises:
-        NotInvited: There is no invitation, and the home knows no earlier client.
+        NotInvited: There is no invitation, and the coordinator knows no earlier client of this home.
     """
-    known = home.credentials(coordinator.service.url)
-    if known.secret is None or known.client is None:
+    known = home.credentials(coordinator.service.url, graph.digest)
+    triples = {split: len(graph.triples[split]) for split in ("train", "valid", "test")}
+    if not _is_member(coordinator, known) or known.triples != triples:
         if invitation is None:
-            raise NotInvited(
-                "joining for the first time needs the coordinator's invitation token: give --invitation-file"
-            )
+            raise NotInvited("joining, also again, needs the coordinator's invitation token: give --invitation-file")
         coordinator.service.token = invitation
-        triples = {split: len(graph.triples[split]) for split in ("train", "valid", "test")}
         keys = entity_keys(shared_key, graph.entities)
         reply = coordinator.join(JoinRequest(name=name, join_key=known.join_key, entities=keys, triples=triples))
-        known = known.model_copy(update={"client": reply.client, "secret": reply.secret})
+        known = known.model_copy(update={"client": reply.client, "secret": reply.secret, "triples": triples})
         home.keep(known)
-    coordinator.service.token = known.secret
+        coordinator.service.token = known.secret
     return str(known.client)
+
+
+def _is_member(coordinator: Coordinator, known: Credentials) -> bool:
+    """Whether the coordinator knows the secret that was kept; it does not if its state was lost."""
+    coordinator.service.token = known.secret
+    if known.secret is None:
+        return False
+    try:
+        coordinator.view()
+    except Unauthorized:
+        return False
+    return True
+
+
+def opaque_order(graph: Graph, shared_key: bytes) -> Graph:
+    """The graph with entities and relations in the order of their keys under the clients' shared key.
+
+    Rows go over the wire in the graph's order. In an alphabetical one, whoever knows the vocabulary could name them.
+    """
+
+    def ordered(names: list[str]) -> list[str]:
+        return [name for _, name in sorted(zip(entity_keys(shared_key, names), names, strict=True))]
+
+    return graph.in_order(ordered(graph.entities), ordered(graph.relations))
 
 
 @dataclass(frozen=True)
@@ -70,6 +96,7 @@ class Participant:
     """A client that has joined.
 
     Attributes:
+        id: As `join` returned it.
         name: For people, and for seeds: the same name and training seed train the same.
         graph: Its own triples.
         coordinator: Calls carry its secret.
@@ -80,6 +107,7 @@ class Participant:
         now: Told in words what is being done.
     """
 
+    id: str
     name: str
     graph: Graph
     coordinator: Coordinator
@@ -92,17 +120,22 @@ class Participant:
     def run(self) -> list[ClientResult]:
         """Take part in the coordinator's current training, or wait for one; returns this client's rows."""
         view = self.coordinator.view()
-        while view.training is None or view.settings is None:
-            self.report("waiting for a training to be started")
+        while True:
+            if view.training is None or view.settings is None:
+                self.report("waiting for a training to be started")
+            else:
+                training = self.home.training(self.id, view.training)
+                if (results := training.results()) is not None:
+                    return results
+                if view.phase != "finished" or training.begun():
+                    break
+                self.report(f"training {view.training} finished without this client; waiting for the next one")
             self.now("waiting")
             view = self.coordinator.view(after=view.event)
-        training = self.home.training(view.training)
-        if (results := training.results()) is not None:
-            return results
-        one = _Training(self, view.settings, self.interaction_for(view.settings), training)
-        best = one.take_part(view)
-        results = one.conclude(best)
+        one = _Training(self, view.training, view.settings, self.interaction_for(view.settings), training)
+        results = one.conclude(one.take_part(view))
         training.keep_results(results)
+        self.report(f"models: {training.path}")
         return results
 
 
@@ -111,28 +144,32 @@ class _Training:
     """One training of one participant."""
 
     client: Participant
+    id: str
     settings: TrainingSettings
     interaction: Interaction
     home: TrainingHome
 
     def take_part(self, view: RoundView) -> int:
         """Train and evaluate until the training is finished; returns its best version."""
-        while view.phase != "finished":
+        while view.phase != "finished" and view.training == self.id:
             if view.round is not None and view.selected and not view.answered:
                 self._act(view, view.round)
             else:
                 self._waiting(view)
             view = self.client.coordinator.view(after=view.event)
-        assert view.best_version is not None
-        return view.best_version
+        # Another training may have begun since this one finished.
+        (summary,) = self.client.coordinator.rounds(training=self.id, limit=1).trainings
+        if summary.best_version is None:
+            raise TrainingStopped(f"training {self.id} was stopped before its first round")
+        return summary.best_version
 
     def _act(self, view: RoundView, number: int) -> None:
         act = self._train if view.phase == "training" else self._evaluate
         try:
             act(view, number)
-        except Conflict as conflict:
+        except (Conflict, NotFound) as refusal:
             # The round closed while this client worked on it, or it answered before it was killed: go on with the next.
-            self.client.report(f"round {number}: {conflict.detail}")
+            self.client.report(f"round {number}: {refusal.detail}")
 
     def _waiting(self, view: RoundView) -> None:
         self.client.now("waiting for the other clients")

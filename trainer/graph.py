@@ -1,5 +1,7 @@
 """A client's knowledge graph: triples as indices, with the names they stand for, read from a folder of TSV files."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,9 +67,30 @@ class Graph:
             left_out[split] = len(rows) - len(known)
         return cls(entities, relations, triples, left_out)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the entities and relations in their order: graphs with another digest have other rows."""
+        return hashlib.sha256(json.dumps([self.entities, self.relations]).encode()).hexdigest()
+
+    def in_order(self, entities: list[str], relations: list[str]) -> "Graph":
+        """The same graph, its entities and relations numbered in another order."""
+        entity = _renumbering(self.entities, entities)
+        relation = _renumbering(self.relations, relations)
+        columns = {
+            split: np.stack([entity[t[:, 0]], relation[t[:, 1]], entity[t[:, 2]]], 1)
+            for split, t in self.triples.items()
+        }
+        return Graph(entities, relations, columns, self.left_out)
+
     def named(self, split: str) -> list[tuple[str, str, str]]:
         """The triples of a split in words."""
         return [(self.entities[h], self.relations[r], self.entities[t]) for h, r, t in self.triples[split]]
+
+
+def _renumbering(old: list[str], new: list[str]) -> NDArray[np.int64]:
+    """int64 [n]: the new number of each old one."""
+    number = {name: i for i, name in enumerate(new)}
+    return np.array([number[name] for name in old], dtype=np.int64)
 
 
 def read_folder(folder: Path) -> Graph:

@@ -1,20 +1,25 @@
 """A client's own folder: who it is to the coordinator, how far it is in each training, and what came out.
 
-    client.json                         the client's id, secret and join key; readable by its owner alone
-    <training>/round-<n>.safetensors    the model after local training in round n: what was, or will be, sent
-    <training>/version-<n>.safetensors  version n of the global model with the relations it was evaluated with
-    <training>/isolation, federation, fusion/   trained models
-    <training>/results.json             the client's rows; its presence says that the client is done
+    client-<digest>.json     id, secret and join key for one coordinator and one graph; readable by its owner alone
+    <client>/<training>/     all of one training:
+        round-<n>.safetensors              the model after local training in round n: what was, or will be, sent
+        version-<n>.safetensors            version n of the global model with the relations it was evaluated with
+        isolation, federation, fusion/     trained models
+        results.json                       the client's rows; its presence says that the client is done
 
 Every file is written whole or not at all, so a client may be killed at any time and started again.
 """
 
+import hashlib
 import json
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from pydantic import BaseModel
 from safetensors.numpy import load_file
 
@@ -24,11 +29,20 @@ from trainer.results import ClientResult, read_results, write_results
 from trainer.saved import save_arrays
 
 
+class HomeInUse(Exception):
+    """Another process works with this home."""
+
+
 class Credentials(BaseModel):
-    """Who a client is. `join_key` is made before joining, so that joining again is not a second client."""
+    """Who a client is. `join_key` is made before joining, so that joining again is not a second client.
+
+    They belong to one graph: rows are sent in its order, so another graph is another client.
+    """
 
     join_key: str
     coordinator: str
+    graph: str
+    triples: dict[str, int] = {}
     client: str | None = None
     secret: str | None = None
 
@@ -39,29 +53,46 @@ class Home:
 
     path: Path
 
-    def credentials(self, coordinator: str) -> Credentials:
-        """Those kept for this coordinator, or fresh ones with a join key alone."""
-        file = self.path / "client.json"
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes off this home for as long as the context lasts.
+
+        Raises:
+            HomeInUse: Another process has it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
+        except Timeout as error:
+            raise HomeInUse(f"{self.path}: another client is running with this home; give --home another") from error
+
+    def credentials(self, coordinator: str, graph: str) -> Credentials:
+        """Those kept for this coordinator and this graph (its digest), or fresh ones with a join key alone."""
+        fresh = Credentials(join_key=secrets.token_hex(32), coordinator=coordinator, graph=graph)
+        file = self._file(fresh)
         if file.is_file():
-            kept = Credentials.model_validate_json(file.read_bytes())
-            if kept.coordinator == coordinator:
-                return kept
-        fresh = Credentials(join_key=secrets.token_hex(32), coordinator=coordinator)
+            return Credentials.model_validate_json(file.read_bytes())
         self.keep(fresh)
         return fresh
 
     def keep(self, credentials: Credentials) -> None:
         """Store credentials, readable by the owner alone."""
         self.path.mkdir(parents=True, exist_ok=True)
-        part = self.path / "client.json.part"
+        file = self._file(credentials)
+        part = file.with_suffix(".part")
         part.unlink(missing_ok=True)
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(credentials.model_dump_json())
-        part.replace(self.path / "client.json")
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+            out.write(credentials.model_dump_json())
+        part.replace(file)
 
-    def training(self, training: str) -> "TrainingHome":
-        """The part that belongs to one training."""
-        return TrainingHome(self.path / training)
+    def training(self, client: str, training: str) -> "TrainingHome":
+        """The part that belongs to one training of one client."""
+        return TrainingHome(self.path / client / training)
+
+    def _file(self, credentials: Credentials) -> Path:
+        digest = hashlib.sha256(f"{credentials.coordinator}\n{credentials.graph}".encode()).hexdigest()
+        return self.path / f"client-{digest[:12]}.json"
 
 
 @dataclass(frozen=True)
@@ -82,9 +113,14 @@ class TrainingHome:
             (self.path / f"round-{old}.safetensors").unlink()
 
     def relations_before(self, number: int) -> Array | None:
-        """Relation rows after the last round before this one; None before the first."""
-        earlier = [n for n in self._numbers("round") if n < number]
-        return load_file(self.path / f"round-{max(earlier)}.safetensors")["relations"] if earlier else None
+        """Relation rows after the last kept round before this one, else after the first one kept; None without any."""
+        kept = sorted(self._numbers("round"))
+        nearest = max((n for n in kept if n < number), default=min(kept, default=None))
+        return None if nearest is None else load_file(self.path / f"round-{nearest}.safetensors")["relations"]
+
+    def begun(self) -> bool:
+        """Whether the client has taken part in this training."""
+        return bool(self._numbers("round") or self._numbers("version"))
 
     def version(self, number: int) -> dict[str, Array] | None:
         """The model as it was evaluated at this version."""

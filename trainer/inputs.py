@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from protocol.federation import InteractionName, LocalSettings, TrainingSettings
 from trainer.dataset import read_dataset
@@ -30,7 +31,11 @@ def progress(console: Console) -> Iterator[tuple[Report, Report]]:
         console.print(text, soft_wrap=True, highlight=False, markup=False)
 
     with console.status("starting") as status:
-        yield say, status.update
+
+        def now(text: str) -> None:
+            status.update(Text(text))
+
+        yield say, now
 
 
 def graph_of(source: str, say: Report) -> Graph:

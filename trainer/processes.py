@@ -148,9 +148,11 @@ class Processes:
 
 
 def stop_on_sigterm() -> None:
-    """Treat SIGTERM as Ctrl-C, so that context managers run."""
+    """Treat SIGTERM, and a closed terminal, as Ctrl-C, so that context managers run."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, interrupt)

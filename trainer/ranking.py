@@ -80,7 +80,8 @@ def _ranks(scores: Floats, row: Ints, answer: Ints, known_row: Ints, known_entit
     rivals = np.where(unknown, scores, -np.inf)[row]
     above = (rivals > own[:, None]).sum(axis=1)
     level = (rivals == own[:, None]).sum(axis=1)
-    return 1.0 + above + level / 2
+    ranks: Floats = 1.0 + above + level / 2
+    return ranks
 
 
 def _of_triples(triples: Triples, asked: Answers, ranks: Floats) -> Ranks:

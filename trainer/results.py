@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 from rich.table import Table
+from rich.text import Text
 
 from protocol.federation import InteractionName, Metrics, Mode, SideName
 
@@ -75,7 +76,7 @@ def _row(interaction: str, mode: Mode, side: SideName, group: list[ClientResult]
 def table(results: Iterable[ClientResult], title: str) -> Table:
     """Interaction and mode by metric, over both sides, clients weighted by test triples."""
     results = list(results)
-    out = Table(title=title, caption=PROTOCOL, title_justify="left", caption_justify="left")
+    out = Table(title=Text(title), caption=PROTOCOL, title_justify="left", caption_justify="left")
     for name in ("interaction", "mode", *COLUMNS.values()):
         out.add_column(name, justify="left" if name in ("interaction", "mode") else "right")
     both = [row for row in rows(results) if row["side"] == "both"]

@@ -4,8 +4,9 @@ What the scorer sees of a client: the vectors sent, and which of them stand toge
 where the client switched them on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,11 @@ from protocol.federation import ScorerIdentity
 from protocol.scoring import ENCODE_GRADIENT_REPLY_TENSORS, ENCODE_REPLY_TENSORS, Info
 from trainer.interactions.llama import EncoderCall, Floats
 from trainer.service import Service
+
+HEADER_BYTES = 64 << 10
+"""Room in a body for the header and for each query's indices."""
+NAME_BYTES = 1 << 10
+"""Room in a body for the names of one query's slots."""
 
 
 class WrongScorer(Exception):
@@ -69,16 +75,18 @@ class ScorerClient:
     def identity(self) -> ScorerIdentity:
         """What a training is fixed to."""
         info = self.info
-        return ScorerIdentity(model=info.model, revision=info.revision, query_hash=info.query_hash, hidden=info.hidden)
+        return ScorerIdentity(**{field: getattr(info, field) for field in ScorerIdentity.model_fields})
 
     def require(self, wanted: ScorerIdentity) -> None:
         """Refuse to work for a training that is fixed to another scorer.
 
         Raises:
-            WrongScorer: Its model, revision or templates differ.
+            WrongScorer: Its weights, dtype or templates differ. The same weights may go by another name.
         """
         mine = self.identity
-        if differs := [f for f in ("revision", "query_hash", "hidden") if getattr(mine, f) != getattr(wanted, f)]:
+        if differs := [
+            f for f in ("revision", "dtype", "query_hash", "hidden") if getattr(mine, f) != getattr(wanted, f)
+        ]:
             raise WrongScorer(
                 f"the scorer at {self.service.url} serves {mine.model} ({mine.revision[:12]}), but the training is "
                 f"fixed to {wanted.model} ({wanted.revision[:12]}): {', '.join(differs)} differ. "
@@ -86,22 +94,57 @@ class ScorerClient:
             )
 
     def encode(self, call: EncoderCall) -> Floats:
-        """States of the queries, float32 [q, hidden]."""
-        reply = self.service.tensors("POST", "/encode", self._body(call, {}))
-        sizes = {"q": len(call.queries), "hidden": self.hidden}
-        return tensors.decode(reply, ENCODE_REPLY_TENSORS, sizes)[0]["states"]
+        """States of the queries, float32 [q, hidden], in as many calls as the scorer's limits ask for."""
+        return np.concatenate([self._encode(call.part(queries)[0]) for queries in self._parts(call)])
 
     def gradient(self, call: EncoderCall, grad_states: Floats) -> tuple[Floats, Floats]:
-        """d(loss)/d(vectors) of entities [n, k, hidden] and relations [m, k, hidden]."""
+        """d(loss)/d(vectors) of entities [n, k, hidden] and relations [m, k, hidden], summed over the calls."""
+        entities, relations = np.zeros_like(call.entities), np.zeros_like(call.relations)
+        for queries in self._parts(call):
+            part, entity_rows, relation_rows = call.part(queries)
+            found = self._gradient(part, grad_states[queries])
+            entities[entity_rows] += found[0]
+            relations[relation_rows] += found[1]
+        return entities, relations
+
+    def _parts(self, call: EncoderCall) -> Iterator[slice]:
+        """Queries in parts that are within the limits, whatever they share."""
+        limits = self.info.limits
+        numbers = (call.entities.shape[1] + call.relations.shape[1] + 1) * self.hidden
+        room = limits.max_body_bytes - HEADER_BYTES
+        most = min(
+            limits.max_prompts,
+            limits.max_slots,
+            limits.max_call_tokens // limits.max_prompt_tokens,
+            room // (4 * numbers + (NAME_BYTES if self.names else 0)),
+        )
+        for start in range(0, len(call.queries), max(1, most)):
+            yield slice(start, start + max(1, most))
+
+    def _encode(self, call: EncoderCall) -> Floats:
+        reply = self.service.tensors("POST", "/encode", self._body(call, {}))
+        sizes = {"q": len(call.queries), "hidden": self.hidden}
+        arrays, message = tensors.decode(reply, ENCODE_REPLY_TENSORS, sizes)
+        self._same(message)
+        return arrays["states"]
+
+    def _gradient(self, call: EncoderCall, grad_states: Floats) -> tuple[Floats, Floats]:
         body = self._body(call, {"grad_states": grad_states})
         reply = self.service.tensors("POST", "/encode/gradient", body)
         sizes = {"n": len(call.entities), "m": len(call.relations), "hidden": self.hidden}
         sizes |= {"k": call.entities.shape[1], "l": call.relations.shape[1]}
-        gradients, _ = tensors.decode(reply, ENCODE_GRADIENT_REPLY_TENSORS, sizes)
+        gradients, message = tensors.decode(reply, ENCODE_GRADIENT_REPLY_TENSORS, sizes)
+        self._same(message)
         return gradients["entities"], gradients["relations"]
 
+    def _same(self, message: Mapping[str, Any]) -> None:
+        """Refuse a reply of other weights or templates: the scorer may have been started anew with another model."""
+        made_by = (message.get("revision"), message.get("template_hash"))
+        if made_by != (self.info.revision, self.info.query_hash):
+            raise WrongScorer(f"the scorer at {self.service.url} serves another model than when this training began")
+
     def _body(self, call: EncoderCall, extra: Mapping[str, NDArray[np.float32]]) -> bytes:
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "entities": call.entities,
             "relations": call.relations,
             "queries": call.queries,

@@ -1,7 +1,7 @@
 """Calls to a service: retries with jitter, problems as exceptions, and errors that name the address.
 
-A call is tried again where the service did not answer, is busy or is not ready; a refusal is final. Every call that the
-trainer makes is safe to repeat: services answer a repeated update with the same receipt.
+A call is tried again where the service did not answer, failed, is busy or is not ready; a refusal is final. Clients'
+calls are safe to repeat: the coordinator answers a repeated join, update or evaluation as it answered the first.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay
 from tenacity.wait import wait_exponential, wait_random
 
-from protocol.problems import Busy, NotReady, problem_from_response
+from protocol.problems import Busy, NotReady, ProblemError, problem_from_response
 from protocol.tensors import MEDIA_TYPE
 
 GIVE_UP_AFTER = 300.0
@@ -21,6 +21,14 @@ GIVE_UP_AFTER = 300.0
 TIMEOUT = httpx.Timeout(600.0, connect=10.0)
 
 Report = Callable[[str], None]
+
+
+FAILURES = {500, 502, 504}
+"""A service, or a proxy in front of it, failed on a call that may succeed later."""
+
+
+class ServiceFailed(ProblemError):
+    """A service went on failing for `GIVE_UP_AFTER` seconds."""
 
 
 class ServiceUnreachable(Exception):
@@ -64,7 +72,7 @@ class Service:
 
     def json(self, method: str, path: str, body: str | None = None, **params: Any) -> bytes:
         """Call with a JSON body, or with none."""
-        return self._call(method, path, body and body.encode(), "application/json", params)
+        return self._call(method, path, None if body is None else body.encode(), "application/json", params)
 
     def tensors(self, method: str, path: str, body: bytes | None = None) -> bytes:
         """Call with a safetensors body, or with none."""
@@ -94,12 +102,13 @@ class Service:
         response = self._client.request(method, path, content=body, headers=headers, params=given)
         if response.is_success:
             return response.content
-        raise problem_from_response(response.status_code, response.content)
+        problem = problem_from_response(response.status_code, response.content)
+        raise ServiceFailed(problem.detail) if response.status_code in FAILURES else problem
 
     def _tell(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         if state.attempt_number == 1 and error is not None:
-            self.report(f"the {self.name} at {self.url} is not answering ({_reason(error)}); trying again")
+            self.report(f"the {self.name} at {self.url} does not answer as it should ({_reason(error)}); trying again")
 
 
 def _address(name: str, url: str) -> httpx.URL:
@@ -123,7 +132,7 @@ def _wait(state: RetryCallState) -> float:
 
 def _may_pass(error: BaseException) -> bool:
     """Whether the same call may succeed later."""
-    return isinstance(error, httpx.TransportError | Busy | NotReady)
+    return isinstance(error, httpx.TransportError | Busy | NotReady | ServiceFailed)
 
 
 def _reason(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 from protocol.federation import Evaluation, EvaluationReceipt
 from protocol.problems import Conflict, Forbidden
 from services.coordinator import queries
-from services.coordinator.schema import EvaluationRow, Round, Selection
+from services.coordinator.schema import Client, EvaluationRow, Round, Selection
 from services.coordinator.store import Store
 
 
@@ -17,7 +17,7 @@ def accept_evaluation(store: Store, client: str, number: int, evaluation: Evalua
 
     Raises:
         Conflict: The version is neither being evaluated nor the best of a finished training, or other metrics stand.
-        Forbidden: The client joined after the evaluation began.
+        Forbidden: The client joined after the evaluation began, or after the training was finished.
     """
     content = evaluation.model_dump_json()
     key = (number, client, evaluation.mode, evaluation.split)
@@ -53,6 +53,8 @@ def _admit(session: Session, client: str, number: int) -> None:
         training = queries.training_by_id(session, version.training)
         assert training is not None
         if training.finished is not None and training.best_version == number:
+            if session.get_one(Client, client).joined > training.finished:
+                raise Forbidden(f"training {training.id} was finished before this client joined")
             return
         if version.phase == "evaluating" and version.closed is None:
             if session.get(Selection, (number, "evaluating", client)) is None:

@@ -1,4 +1,4 @@
-"""Joining, and telling from a token who speaks.
+"""Joining, being removed, and telling from a token who speaks.
 
 A client's id comes from its join key, so the same key is the same client again. Secrets and join keys are kept as
 SHA-256 digests only.
@@ -13,7 +13,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from protocol.federation import JoinReply, JoinRequest
-from protocol.problems import Conflict
+from protocol.problems import Conflict, NotFound
 from services.coordinator import queries
 from services.coordinator.schema import Client, Entity
 from services.coordinator.store import Store
@@ -31,7 +31,7 @@ def join(store: Store, request: JoinRequest) -> JoinReply:
     """Make a member, or give a member a fresh secret; its old one stops.
 
     Raises:
-        Conflict: The join key belongs to a client with other entities.
+        Conflict: The join key belongs to a client with other entities, or to one that was removed.
     """
     keys = [bytes.fromhex(key) for key in request.entities]
     entities_digest = hashlib.sha256(b"".join(keys)).hexdigest()
@@ -49,6 +49,8 @@ def join(store: Store, request: JoinRequest) -> JoinReply:
                 joined=store.clock(),
             )
             session.add(client)
+        elif client.removed is not None:
+            raise Conflict(f"client {client.id} was removed by an operator; join with a new key")
         elif client.entities_digest != entities_digest:
             raise Conflict("this join key belongs to a client with other entities; join a changed graph with a new key")
         client.name = request.name
@@ -58,13 +60,28 @@ def join(store: Store, request: JoinRequest) -> JoinReply:
         return JoinReply(client=client.id, secret=secret)
 
 
+def remove(store: Store, client: str) -> None:
+    """Take a member out: its secret stops, nobody waits for it, and updates that it sent still count.
+
+    Raises:
+        NotFound: There is no such member.
+    """
+    with store.database.write() as session:
+        member = session.get(Client, client)
+        if member is None or member.removed is not None:
+            raise NotFound(f"there is no member {client}")
+        member.removed = store.clock()
+        queries.tell(session)
+
+
 def client_with_secret(store: Store, secret_digest: str) -> str | None:
     """The id of the client whose secret has this digest.
 
     The look-up compares digests, from whose timing nothing can be learned about a secret.
     """
     with store.database.read() as session:
-        return session.scalars(select(Client.id).where(Client.secret_digest == secret_digest)).first()
+        member = select(Client.id).where(Client.secret_digest == secret_digest, Client.removed.is_(None))
+        return session.scalars(member).first()
 
 
 def _global_rows(session: Session, keys: Sequence[bytes]) -> bytes:

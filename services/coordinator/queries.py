@@ -44,12 +44,12 @@ def last_number(session: Session) -> int | None:
 
 def client_ids(session: Session) -> Sequence[str]:
     """The members, sorted."""
-    return session.scalars(select(Client.id).order_by(Client.id)).all()
+    return session.scalars(select(Client.id).where(Client.removed.is_(None)).order_by(Client.id)).all()
 
 
 def client_count(session: Session) -> int:
-    """How many clients have joined."""
-    return session.execute(select(func.count()).select_from(Client)).scalar_one()
+    """How many members there are."""
+    return session.execute(select(func.count()).select_from(Client).where(Client.removed.is_(None))).scalar_one()
 
 
 def entity_count(session: Session) -> int:
@@ -68,9 +68,10 @@ def client_rows(session: Session, client: str) -> NDArray[np.int64]:
 
 
 def selected(session: Session, round: int, phase: str) -> Sequence[str]:
-    """The clients that are to act in a phase of a round, sorted."""
+    """The members that are to act in a phase of a round, sorted."""
     query = select(Selection.client).where(Selection.round == round, Selection.phase == phase)
-    return session.scalars(query.order_by(Selection.client)).all()
+    members = query.join(Client, Client.id == Selection.client).where(Client.removed.is_(None))
+    return session.scalars(members.order_by(Selection.client)).all()
 
 
 def updates(session: Session, round: int) -> Sequence[Update]:

@@ -32,10 +32,10 @@ from services.coordinator import openapi
 from services.coordinator.auth import ClientDep, InviteeDep, MemberDep, OperatorDep
 from services.coordinator.evaluations import accept_evaluation
 from services.coordinator.history import rounds_history
-from services.coordinator.joining import join
+from services.coordinator.joining import join, remove
 from services.coordinator.settings import CoordinatorSettings
 from services.coordinator.store import Store
-from services.coordinator.trainings import start_training
+from services.coordinator.trainings import start_training, stop_training
 from services.coordinator.updates import accept_update
 from services.coordinator.versions import client_share
 from services.coordinator.views import round_view
@@ -91,6 +91,21 @@ async def join_federation(request: Request, store: StoreDep, worker: WorkerDep, 
     return reply
 
 
+@router.delete(
+    "/clients/{client}",
+    status_code=204,
+    tags=["members"],
+    dependencies=[OperatorDep],
+    responses=problems(*GUARDED, NotFound),
+)
+async def remove_client(
+    client: Annotated[str, Path(max_length=100, description="The client's id.")], store: StoreDep, worker: WorkerDep
+) -> None:
+    """Remove a member that is gone or not trusted; an operator's part. Rounds no longer wait for it."""
+    await run_in_threadpool(remove, store, client)
+    worker.kick()
+
+
 @router.get("/round", tags=["rounds"], responses=problems(*GUARDED))
 async def current_round(
     caller: MemberDep,
@@ -126,6 +141,14 @@ async def start(request: Request, store: StoreDep, worker: WorkerDep, settings: 
     media_type(request, [JSON])
     fixed = parse_json(TrainingSettings, await read_body(request, MAX_JSON_BYTES))
     summary = await run_in_threadpool(start_training, store, fixed, settings.max_body_bytes)
+    worker.kick()
+    return summary
+
+
+@router.post("/round/stop", tags=["rounds"], dependencies=[OperatorDep], responses=problems(*GUARDED, Conflict))
+async def stop(store: StoreDep, worker: WorkerDep) -> TrainingSummary:
+    """End the running training with its best version so far; an operator's part. Clients conclude with that version."""
+    summary = await run_in_threadpool(stop_training, store)
     worker.kick()
     return summary
 

@@ -42,7 +42,7 @@ class Training(Base):
 
 
 class Client(Base):
-    """A member. Joining again changes its name, secret and counts; its entities stay."""
+    """A member, until it is removed. Joining again changes its name, secret and counts; its entities stay."""
 
     __tablename__ = "clients"
     id: Mapped[str] = mapped_column(String, primary_key=True)
@@ -56,6 +56,7 @@ class Client(Base):
     valid: Mapped[int] = mapped_column(Integer)
     test: Mapped[int] = mapped_column(Integer)
     joined: Mapped[float] = mapped_column(Float)
+    removed: Mapped[float | None] = mapped_column(Float, default=None)
 
 
 class Entity(Base):

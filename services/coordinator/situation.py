@@ -59,6 +59,9 @@ def _todo(session: Session, training: Training, current: Round, now: float) -> T
     else:
         expected = list(queries.selected(session, current.number, "training"))
         answered = [update.client for update in queries.updates(session, current.number)]
+        if not expected and not answered:
+            # All that were drawn have been removed: others are drawn at once, as soon as there are any.
+            return Todo.RENEW if queries.client_count(session) else None
     quorum = training.fixed().quorum
     decision = close_decision(expected, answered, quorum=quorum, deadline=current.deadline, now=now)
     close = Todo.SETTLE if evaluating else Todo.FREEZE

@@ -1,4 +1,4 @@
-"""Starting a training."""
+"""Starting a training, and stopping it."""
 
 import math
 import secrets
@@ -29,4 +29,23 @@ def start_training(store: Store, settings: TrainingSettings, max_body_bytes: int
         session.add(training)
         queries.tell(session)
         session.flush()
+        return training_summary(session, training)
+
+
+def stop_training(store: Store) -> TrainingSummary:
+    """End the running training with the best version so far, or else with the one that its current round started from.
+
+    Raises:
+        Conflict: None is running.
+    """
+    with store.database.write() as session:
+        training = queries.latest_training(session)
+        if training is None or training.finished is not None:
+            raise Conflict("no training is running")
+        current = queries.last_round(session, training.id)
+        if current is not None:
+            current.closed = store.clock()
+            training.best_version = training.best_version or current.number
+        training.finished = store.clock()
+        queries.tell(session)
         return training_summary(session, training)

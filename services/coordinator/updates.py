@@ -41,7 +41,11 @@ def accept_update(store: Store, client: str, number: int, body: bytes) -> tuple[
         if receipt := _receipt(session, client, number, digest):
             return receipt, False
         specs = _admit(session, client, number)
+        triples = session.get_one(Client, client).train
     header = _check(body, specs)
+    if header.triples != triples:
+        message = f"{header.triples}; this client joined with {triples} training triples, which weigh its dense tensors"
+        raise InvalidRequest.of("message.triples", message)
     store.blobs.write_update(update_name(number, client, digest), body)
     with store.database.write() as session:
         if receipt := _receipt(session, client, number, digest):

@@ -132,16 +132,23 @@ class Engine:
         with _model_faults():
             bank = self._rows(call, plan.bank)
             total = torch.zeros(bank.shape, dtype=self._exact, device=self._device)
-            given = torch.from_numpy(grad_states).to(self._device, self._dtype)
+            given, scale = self._scaled(grad_states)
             for group, piece in _pieces(plan, self._gradient_piece_tokens):
                 rows = self._tensor(piece.rows)
                 leaf = bank[rows].requires_grad_()
                 states = self._states(group, piece, leaf)
                 (grad,) = torch.autograd.grad(states, leaf, given[self._tensor(group.numbers[piece.numbers])])
                 total.index_add_(0, rows, grad.to(self._exact))
-        gradients = _finite(total.cpu())
+        gradients = _finite(total.cpu() * scale)
         first, second = plan.bank.first_entity, plan.bank.first_relation
         return gradients[first:second], gradients[second:], plan.usage
+
+    def _scaled(self, grad_states: Floats) -> tuple[Tensor, float]:
+        """Gradients in the model's dtype and what to multiply by: float16 loses the small ones of a mean loss."""
+        exact = torch.from_numpy(grad_states).to(self._device, self._exact)
+        scale = float(exact.abs().max()) if self._dtype is not self._exact else 1.0
+        scale = scale or 1.0
+        return (exact / scale).to(self._dtype), scale
 
     def _compile(self, template: Template) -> _Compiled:
         words, *rest = template.parts

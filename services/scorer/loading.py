@@ -140,9 +140,10 @@ def _weights_digest(model: Any) -> str:
 
 
 def _files_digest(folder: Path) -> str:
-    """SHA-256 over the folder's weight files and configuration, hexadecimal."""
+    """SHA-256 over the folder's configuration, weights and tokenizer files, hexadecimal."""
     digest = hashlib.sha256()
-    for path in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
+    patterns = ("config.json", "*.safetensors", "tokenizer*", "special_tokens_map.json", "vocab*", "merges*")
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}):
         digest.update(path.name.encode())
         with path.open("rb") as file:
             while chunk := file.read(1 << 24):

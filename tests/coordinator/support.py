@@ -65,7 +65,7 @@ class Member:
             name=self.name,
             join_key=key("join " + self.name),
             entities=[key(entity) for entity in self.entities],
-            triples=self.triples,
+            triples={"valid": 0, "test": 0} | self.triples,
         )
 
     def trained(self, share: dict[str, Array], step: float | None = None) -> bytes:

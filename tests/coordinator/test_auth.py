@@ -9,8 +9,10 @@ from services.coordinator.store import open_store
 from .support import INVITATION, OPERATOR, Server, bearer, members
 
 ROLES = {
+    ("DELETE", "/clients/{client}"): {"operator"},
     ("POST", "/clients"): {"invitee"},
     ("POST", "/round"): {"operator"},
+    ("POST", "/round/stop"): {"operator"},
     ("GET", "/round"): {"client", "operator"},
     ("GET", "/rounds"): {"client", "operator"},
     ("GET", "/round/{number}/embeddings"): {"client"},
@@ -39,7 +41,7 @@ def test_who_may_call_a_route(shared_server: Server, method: str, path: str) -> 
     shared_server.join(member)
     tokens = {"client": member.secret, "operator": OPERATOR, "invitee": INVITATION}
     for role, token in tokens.items():
-        reply = shared_server.http.request(method, path.format(number=1), headers=bearer(token))
+        reply = shared_server.http.request(method, path.format(number=1, client="nobody"), headers=bearer(token))
         assert (reply.status_code == 403) == (role not in ROLES[method, path]), role
         assert reply.status_code != 401
 
@@ -48,7 +50,7 @@ def test_who_may_call_a_route(shared_server: Server, method: str, path: str) -> 
 @pytest.mark.parametrize("header", [None, "Bearer unknown", "Bearer", "Basic b3A6b3A=", "Bearer \xff\xfe", "nonsense"])
 def test_without_a_known_token(shared_server: Server, method: str, path: str, header: str | None) -> None:
     headers = {} if header is None else {"authorization": header.encode("latin-1")}
-    reply = shared_server.http.request(method, path.format(number=1), headers=headers)
+    reply = shared_server.http.request(method, path.format(number=1, client="nobody"), headers=headers)
     assert (reply.status_code, reply.headers["www-authenticate"]) == (401, "Bearer")
     assert reply.headers["content-type"] == "application/problem+json"
 

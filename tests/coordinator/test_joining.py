@@ -3,9 +3,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import select
 
-from protocol.problems import Conflict
+from protocol.problems import Conflict, Forbidden, NotFound
 from services.coordinator import queries
-from services.coordinator.joining import client_with_secret, digest, join
+from services.coordinator.joining import client_with_secret, digest, join, remove
+from services.coordinator.rounds import advance
 from services.coordinator.schema import Client
 
 from .support import Local, Member, members
@@ -63,3 +64,52 @@ def test_secrets_and_join_keys_are_kept_as_digests(local: Local) -> None:
         row = session.scalars(select(Client)).one()
     assert row.secret_digest == digest(member.secret)
     assert row.join_digest == digest(member.request().join_key)
+
+
+def test_a_removed_member_is_no_longer_waited_for_nor_listened_to(local: Local) -> None:
+    one, two, ghost = members(2, 2, 2)
+    local.join(one, two, ghost)
+    local.start(clients=3, quorum=3)
+    local.send(one)
+    local.send(two)
+    first = local.view().round
+    assert first is not None
+    remove(local.store, ghost.id)
+    advance(local.store)
+    assert local.view().round == first + 1
+    assert local.view().clients == 2
+    assert client_with_secret(local.store, digest(ghost.secret)) is None
+    with pytest.raises(Conflict, match="removed"):
+        local.join(ghost)
+    with pytest.raises(NotFound):
+        remove(local.store, ghost.id)
+
+
+def test_a_round_whose_clients_were_all_removed_waits_for_others(local: Local) -> None:
+    one, late = members(2, 2)
+    local.join(one)
+    local.start()
+    remove(local.store, one.id)
+    advance(local.store)
+    before = local.view().round
+    local.join(late)
+    advance(local.store)
+    assert local.view(late).selected
+    local.send(late)
+    after = local.view().round
+    assert before is not None
+    assert after == before + 1
+
+
+def test_who_joins_after_a_training_has_no_say_in_its_results(local: Local) -> None:
+    one, late = members(2, 2)
+    local.join(one)
+    local.start(rounds=1)
+    local.send(one)
+    local.report(one, 0.5)
+    assert local.view().phase == "finished"
+    local.pass_time(1)
+    local.join(late)
+    local.report(one, 0.5, split="test")
+    with pytest.raises(Forbidden, match="before this client joined"):
+        local.report(late, 0.9, split="test")

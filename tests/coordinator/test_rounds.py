@@ -8,6 +8,7 @@ from protocol.problems import Conflict
 from services.coordinator import queries
 from services.coordinator.rounds import advance
 from services.coordinator.store import open_store
+from services.coordinator.trainings import stop_training
 
 from .support import Local, Member, members
 
@@ -274,3 +275,23 @@ def test_two_stores_on_one_folder_close_a_round_once(local: Local, tmp_path: Pat
         assert training is not None
         assert training.rounds_done == 5
     other.store.database.close()
+
+
+def test_a_stopped_training_ends_with_its_best_version(local: Local) -> None:
+    (one,) = members(2)
+    local.start(clients=2)
+    stop_training(local.store)
+    assert (local.view().phase, local.view().best_version) == ("finished", None)
+    local.join(one)
+    local.start()
+    local.send(one)
+    stop_training(local.store)
+    advance(local.store)
+    view = local.view()
+    assert (view.phase, view.best_version) == ("finished", view.round)
+    assert view.round is not None
+    assert set(local.share(one, view.round)) == {"entities"}
+    with pytest.raises(Conflict):
+        stop_training(local.store)
+    local.start()
+    assert local.view(one).selected

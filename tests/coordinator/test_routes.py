@@ -9,7 +9,7 @@ import pytest
 from .support import INVITATION, JSON, LIMIT, OPERATOR, SAFETENSORS, Member, Server, bearer, evaluation, members
 
 PROBLEM = "application/problem+json"
-JOIN = {"name": "a", "join_key": "a" * 64, "entities": ["b" * 64], "triples": {"train": 1}}
+JOIN = {"name": "a", "join_key": "a" * 64, "entities": ["b" * 64], "triples": {"train": 1, "valid": 0, "test": 0}}
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_refusals_are_problem_documents(
         ("/round", OPERATOR, {"interaction": "nonsense"}, "interaction"),
         ("/round", OPERATOR, {"interaction": "transe", "dense": {"w": {"shape": [1 << 20]}}}, "dense"),
         ("/clients", INVITATION, JOIN | {"entities": ["b" * 64] * 2}, "entities"),
-        ("/clients", INVITATION, JOIN | {"triples": {"train": 1 << 70}}, "triples.train"),
+        ("/clients", INVITATION, JOIN | {"triples": {"train": 1 << 70, "valid": 0, "test": 0}}, "triples.train"),
     ],
 )
 def test_the_field_at_fault_is_named(shared_server: Server, path: str, token: str, body: object, field: str) -> None:

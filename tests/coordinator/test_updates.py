@@ -113,7 +113,9 @@ def test_the_tensor_at_fault_is_named(opened: tuple[Local, list[Member]], tensor
     assert (stored(local), local.view().event) == (0, event)
 
 
-@pytest.mark.parametrize("header", [{"triples": 0}, {"triples": -1}, {"loss": float("nan")}, {"more": 1}])
+@pytest.mark.parametrize(
+    "header", [{"triples": 0}, {"triples": -1}, {"triples": 11}, {"loss": float("nan")}, {"more": 1}]
+)
 def test_the_message_is_checked(opened: tuple[Local, list[Member]], header: dict[str, object]) -> None:
     local, (member, _) = opened
     with pytest.raises(InvalidRequest) as caught:

@@ -14,7 +14,7 @@ from protocol.federation import (
 )
 from protocol.tensors import TensorSpec
 
-SCORER = {"model": "embedded", "revision": "abc", "query_hash": "def", "hidden": 64}
+SCORER = {"model": "embedded", "revision": "abc", "dtype": "float32", "query_hash": "def", "hidden": 64}
 KEYS = [f"{i:064x}" for i in range(3)]
 JOIN = {"name": "clinic", "join_key": "a" * 64, "entities": KEYS, "triples": {"train": 5, "valid": 0, "test": 1}}
 METRICS = {"mrr": 0.5, "hits@1": 0.25, "hits@3": 0.5, "hits@10": 1.0}

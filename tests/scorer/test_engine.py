@@ -185,3 +185,13 @@ def test_no_weight_ever_requires_gradients() -> None:
     call = encode_call("mixed", 1, 32)
     run.encode_gradient(call, run.encode(call)[0])
     assert not any(weight.requires_grad or weight.grad is not None for weight in model.parameters())
+
+
+def test_small_gradients_survive_half_precision() -> None:
+    call = encode_call("vectors", 1, 32)
+    exact, half = (Engine(loaded(tiny().to(dtype)), shipped(), LIMITS) for dtype in (torch.float32, torch.float16))
+    states, _ = exact.encode(call)
+    direction = np.sign(states)
+    wanted = exact.encode_gradient(call, direction)[0] * 1e-9
+    found = half.encode_gradient(call, direction * np.float32(1e-9))[0]
+    np.testing.assert_allclose(found, wanted, atol=0.05 * np.abs(wanted).max())

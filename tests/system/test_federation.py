@@ -61,7 +61,7 @@ def test_killed_coordinator_and_killed_client_go_on_where_they_were(system: Syst
     assert sorted(r.round for r in trained) == list(range(1, 11))
     assert all(r.updates == CLIENTS for r in trained)
     for number in range(CLIENTS):
-        (file,) = system.folder.glob(f"homes/client_{number}/*/results.json")
+        (file,) = system.folder.glob(f"homes/client_{number}/*/*/results.json")
         assert [r.mode for r in read_results(file)] == ["isolation", "federation", "fusion"]
 
 

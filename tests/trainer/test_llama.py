@@ -105,7 +105,7 @@ def test_the_adapter_has_the_shapes_of_the_model_and_the_slots() -> None:
 @pytest.mark.parametrize("loss", ["cross_entropy", "self_adversarial", "margin_ranking"])
 def test_it_trains_on_what_the_scorer_returns(small: Graph, loss: str) -> None:
     encoder = TinyEncoder(SLOTS)
-    identity = ScorerIdentity(model="m", revision="r", query_hash="q", hidden=HIDDEN)
+    identity = ScorerIdentity(model="m", revision="r", dtype="float32", query_hash="q", hidden=HIDDEN)
     local = LocalSettings(loss=loss, learning_rate=0.02, vectors_per_slot=SLOTS, negatives=8, margin=1.0)
     settings = training_settings("llama", encoder, identity, dim=8, local=local)
     model = fresh_model(small, Llama(encoder), settings, seed=0)

@@ -10,7 +10,7 @@ from trainer.presets import LOCAL, training_settings
 from .encoders import HIDDEN, TinyEncoder
 
 NAMES: tuple[InteractionName, ...] = get_args(InteractionName)
-IDENTITY = ScorerIdentity(model="tiny", revision="r1", query_hash="q1", hidden=HIDDEN)
+IDENTITY = ScorerIdentity(model="tiny", revision="r1", dtype="float32", query_hash="q1", hidden=HIDDEN)
 
 
 def needs(name: InteractionName) -> tuple[Encoder | None, ScorerIdentity | None]:

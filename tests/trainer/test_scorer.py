@@ -1,3 +1,4 @@
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,19 +19,19 @@ from .encoders import HIDDEN, TinyEncoder
 from .support import Loopback, Reply, batch, loopback
 from .test_llama import ASKED, SLOTS, leaves, tables_of
 
+LIMITS = Limits(**(dict.fromkeys(Limits.model_fields, 1 << 20) | {"max_prompt_tokens": 64}))
 INFO = Info(
     model="tiny", revision="r1", architecture="a", dtype="float32", hidden=HIDDEN, layers=1, vocabulary=9,
-    readouts=["state"], templates={}, query_hash="q1", limits=Limits(**dict.fromkeys(Limits.model_fields, 9)),
+    readouts=["state"], templates={}, query_hash="q1", limits=LIMITS,
 )  # fmt: skip
+MADE_BY = {"revision": INFO.revision, "template_hash": INFO.query_hash}
 GRAPH = Graph.from_names({"train": [(f"some_entity_{e}", f"rel_{e % 2}", f"some_entity_{e + 1}") for e in range(7)]})
 
 
-class Decoded(EncoderCall):
+def decoded(arrays: dict[str, tensors.Array]) -> EncoderCall:
     """A call as the scorer reads it from the wire."""
-
-    def __init__(self, arrays: dict[str, tensors.Array]) -> None:
-        self.entities, self.relations = arrays["entities"], arrays["relations"]
-        self.queries, self.sides = arrays["queries"], arrays["sides"]
+    columns = [arrays[name] for name in ("entities", "relations", "queries", "sides")]
+    return EncoderCall(*columns, np.arange(0), np.arange(0))
 
 
 def tiny_scorer(path: str, body: bytes) -> Reply:
@@ -41,15 +42,36 @@ def tiny_scorer(path: str, body: bytes) -> Reply:
     arrays, _ = tensors.decode(body, specs, {"hidden": HIDDEN})
     encoder = TinyEncoder(SLOTS)
     if path == "/encode":
-        return 200, tensors.encode({"states": encoder.encode(Decoded(arrays))})
-    entities, relations = encoder.gradient(Decoded(arrays), arrays["grad_states"])
-    return 200, tensors.encode({"entities": entities, "relations": relations})
+        return 200, tensors.encode({"states": encoder.encode(decoded(arrays))}, MADE_BY)
+    entities, relations = encoder.gradient(decoded(arrays), arrays["grad_states"])
+    return 200, tensors.encode({"entities": entities, "relations": relations}, MADE_BY)
 
 
 @pytest.fixture
 def server() -> Iterator[Loopback]:
     with loopback(tiny_scorer) as running:
         yield running
+
+
+def test_a_batch_over_the_scorers_limits_goes_in_several_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for most in (1 << 20, 2, 1):
+        monkeypatch.setattr(
+            sys.modules[__name__],
+            "INFO",
+            INFO.model_copy(update={"limits": LIMITS.model_copy(update={"max_prompts": most})}),
+        )
+        with loopback(tiny_scorer) as server, Service("scorer", server.url, None, print) as service:
+            tables = tables_of(torch.float32)
+            query = Llama(ScorerClient(service)).query(tables, batch(ASKED))
+            query.square().sum().backward()
+            calls = -(-len(query) // most)
+            assert [path for _, path, _, _ in server.seen].count("/encode") == calls
+            found.append([query.detach(), *(t.grad for t in leaves(tables).values())])
+    for split in found[1:]:
+        for whole, part in zip(found[0], split, strict=True):
+            assert whole is not None
+            assert torch.allclose(whole, part, atol=1e-6)
 
 
 @pytest.fixture
@@ -95,8 +117,10 @@ def test_names_that_are_switched_on_belong_to_their_rows(server: Loopback, servi
 
 
 def test_a_reciprocal_relation_is_called_as_its_plain_one() -> None:
-    call = EncoderCall.__new__(EncoderCall)
-    call.entity_rows, call.relation_rows = np.array([0]), np.array([1, 3])
+    nothing = np.zeros((0, 1, HIDDEN), np.float32)
+    call = EncoderCall(
+        nothing, nothing, np.zeros((0, 2), np.int32), np.zeros(0, np.uint8), *map(np.array, ([0], [1, 3]))
+    )
     assert Names.of(GRAPH.entities, GRAPH.relations).message(call)["relation_texts"] == {
         0: {"name": "rel 1"},
         1: {"name": "rel 1"},
@@ -113,7 +137,9 @@ def test_the_scorer_of_the_training_is_accepted(service: Service, change: dict[s
     scorer.require(scorer.identity.model_copy(update=change))
 
 
-@pytest.mark.parametrize("change", [{"revision": "r2"}, {"query_hash": "q2"}, {"hidden": HIDDEN + 1}])
+@pytest.mark.parametrize(
+    "change", [{"revision": "r2"}, {"dtype": "float16"}, {"query_hash": "q2"}, {"hidden": HIDDEN + 1}]
+)
 def test_another_scorer_is_refused_with_what_differs(service: Service, change: dict[str, object]) -> None:
     scorer = ScorerClient(service)
     wanted = ScorerIdentity.model_validate(scorer.identity.model_dump() | change)
@@ -132,3 +158,13 @@ def test_a_reply_of_the_wrong_size_is_refused(shape: tuple[int, int]) -> None:
         llama = Llama(ScorerClient(service))
         with pytest.raises(InvalidRequest, match="states"):
             llama.query(tables_of(torch.float32), batch(ASKED))
+
+
+@pytest.mark.parametrize("change", [{"revision": "r2"}, {"template_hash": "q2"}])
+def test_a_scorer_that_comes_back_with_another_model_is_noticed(
+    service: Service, monkeypatch: pytest.MonkeyPatch, change: dict[str, str]
+) -> None:
+    query = Llama(ScorerClient(service)).query(tables_of(torch.float32), batch(ASKED))
+    monkeypatch.setattr(sys.modules[__name__], "MADE_BY", MADE_BY | change)
+    with pytest.raises(WrongScorer, match="another model"):
+        query.sum().backward()

@@ -5,6 +5,7 @@ state after the prompt; the adapter turns that back into a query vector of `dim`
 scores every candidate, since candidates meet the query as dot products here, at the client.
 """
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,8 +23,7 @@ Floats = NDArray[np.float32]
 class Encoder(Protocol):
     """A frozen model that encodes queries: the scorer's `/encode` and `/encode/gradient`.
 
-    Shapes: entities [n, k, hidden], relations [m, k, hidden], queries int32 [q, 2], sides uint8 [q], states
-    [q, hidden]. `entity_rows` and `relation_rows` tell which rows of the client's tables the vectors were made of.
+    States are float32 [q, hidden]; gradients have the shapes of the vectors in the call.
     """
 
     hidden: int
@@ -35,16 +35,52 @@ class Encoder(Protocol):
         """d(loss)/d(entities) and d(loss)/d(relations) for given d(loss)/d(states)."""
 
 
+@dataclass(frozen=True)
 class EncoderCall:
-    """One batch of unique queries, as it goes to the scorer."""
+    """Queries as they go to the scorer.
 
-    def __init__(self, entities: Tensor, relations: Tensor, batch: "UniqueRows") -> None:
-        self.entities: Floats = entities.detach().numpy()
-        self.relations: Floats = relations.detach().numpy()
-        self.queries = torch.stack([batch.given, batch.relation], dim=1).to(torch.int32).numpy()
-        self.sides = batch.side.to(torch.uint8).numpy()
-        self.entity_rows = batch.entity_rows.numpy()
-        self.relation_rows = batch.relation_rows.numpy()
+    Attributes:
+        entities: float32 [n, k, hidden].
+        relations: float32 [m, k, hidden].
+        queries: int32 [q, 2], rows of the given entity and of the relation.
+        sides: uint8 [q].
+        entity_rows: int64 [n], the rows of the client's table that the entities' vectors were made of.
+        relation_rows: int64 [m], the same for the relations.
+    """
+
+    entities: Floats
+    relations: Floats
+    queries: NDArray[np.int32]
+    sides: NDArray[np.uint8]
+    entity_rows: NDArray[np.int64]
+    relation_rows: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, entities: Tensor, relations: Tensor, batch: "UniqueRows") -> "EncoderCall":
+        """The call of a whole batch."""
+        return cls(
+            entities.detach().numpy(),
+            relations.detach().numpy(),
+            torch.stack([batch.given, batch.relation], dim=1).to(torch.int32).numpy(),
+            batch.side.to(torch.uint8).numpy(),
+            batch.entity_rows.numpy(),
+            batch.relation_rows.numpy(),
+        )
+
+    def part(self, queries: slice) -> tuple["EncoderCall", NDArray[np.integer], NDArray[np.integer]]:
+        """The call of some of the queries, and the rows of `entities` and `relations` that it holds."""
+        chosen = self.queries[queries]
+        entities, given = np.unique(chosen[:, 0], return_inverse=True)
+        relations, relation = np.unique(chosen[:, 1], return_inverse=True)
+        part = EncoderCall(
+            self.entities[entities],
+            self.relations[relations],
+            np.stack([given, relation], axis=1).astype(np.int32),
+            self.sides[queries],
+            self.entity_rows[entities],
+            self.relation_rows[relations],
+        )
+        return part, entities, relations
 
 
 class UniqueRows:
@@ -62,7 +98,7 @@ class RemoteEncode(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, entities: Tensor, relations: Tensor, batch: UniqueRows, encoder: Encoder) -> Tensor:
         """States [q, hidden] of entities [n, k, hidden] and relations [m, k, hidden]."""
-        ctx.call, ctx.encoder = EncoderCall(entities, relations, batch), encoder
+        ctx.call, ctx.encoder = EncoderCall.of(entities, relations, batch), encoder
         return torch.from_numpy(encoder.encode(ctx.call))
 
     @staticmethod

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from trainer.interactions.base import RowwiseInteraction
 from trainer.interactions.complex import complex_product
@@ -33,7 +34,8 @@ class RotatE(RowwiseInteraction):
 
     def compare(self, query: Tensor, candidates: Tensor) -> Tensor:
         """[q, n] negative sums of complex moduli."""
-        parts = [_distances(part, candidates) for part in query.split(QUERIES_AT_ONCE)]
+        # Checkpointed: autograd would keep every part's differences until the backward pass.
+        parts = [checkpoint(_distances, part, candidates, use_reentrant=False) for part in query.split(QUERIES_AT_ONCE)]
         return -torch.cat(parts) if parts else query.new_empty(0, len(candidates))
 
 
