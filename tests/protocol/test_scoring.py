@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import numpy as np
@@ -92,3 +93,15 @@ def test_tensors_of_one_call_that_do_not_fit_together_are_refused(at_fault: str,
     with pytest.raises(InvalidRequest) as refusal:
         tensors.decode(tensors.encode(call(**{at_fault: changed})), scoring.ENCODE_GRADIENT_TENSORS)
     assert refusal.value.errors[0].field == at_fault
+
+
+@pytest.mark.parametrize("triple", [[True, 0, 0], ["0", 0, 0], [0.5, 0, 0], [-1, 0, 0]])
+def test_an_index_is_a_whole_number_and_nothing_that_could_pass_for_one(triple: list[object]) -> None:
+    with pytest.raises(ValidationError):
+        ScoreRequest.model_validate_json(json.dumps({"triples": [triple]}))
+
+
+@pytest.mark.parametrize("number", ["1", True, None])
+def test_a_vector_holds_numbers_and_nothing_that_could_pass_for_one(number: object) -> None:
+    with pytest.raises(ValidationError):
+        ScoreRequest.model_validate_json(json.dumps({"entities": [{"vectors": [[number]]}], "triples": [[0, 0, 0]]}))

@@ -7,22 +7,17 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+
 COMMAND = [sys.executable, "-m", "trainer", "demo", "--clients", "2", "--rounds", "2", "--interaction"]
 MODES = {"isolation", "collection", "federation", "fusion"}
 
 
 def commands_mentioning(text: str) -> list[str]:
     """Command lines of running processes that mention a text."""
-    found = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            state = (file.parent / "stat").read_text().rsplit(")", 1)[1].split()[0]
-        except (OSError, IndexError):
-            continue
-        if text in line and state != "Z":
-            found.append(line)
-    return found
+    processes = psutil.process_iter(["cmdline", "status"])
+    running = [process.info["cmdline"] or [] for process in processes if process.info["status"] != "zombie"]
+    return [line for line in map(" ".join, running) if text in line]
 
 
 def test_demo_prints_the_table_and_writes_results(tmp_path: Path) -> None:
