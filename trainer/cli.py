@@ -16,7 +16,7 @@ from protocol.problems import InvalidRequest, ProblemError
 from trainer import commands
 from trainer.federation import NotInvited, TrainingStopped
 from trainer.graph import DataError
-from trainer.home import HomeInUse
+from trainer.home import HomeUnusable
 from trainer.inputs import UsageError
 from trainer.processes import ProcessFailed, stop_on_sigterm
 from trainer.ranking import ScoresNotFinite
@@ -37,7 +37,7 @@ console = Console()
 EXPECTED = (
     DataError,
     ModelMissing,
-    HomeInUse,
+    HomeUnusable,
     NotInvited,
     OSError,
     ProblemError,

@@ -14,23 +14,27 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from safetensors.numpy import load_file
 
 from protocol.federation import Mode
 from trainer.model import Array
-from trainer.results import ClientResult, read_results, write_results
+from trainer.results import ClientResult, write_results
 from trainer.saved import save_arrays
 
+T = TypeVar("T")
+_RESULTS = TypeAdapter(list[ClientResult])
 
-class HomeInUse(Exception):
-    """Another process works with this home."""
+
+class HomeUnusable(Exception):
+    """Another process works with this home, or a file in it is damaged; the message names it."""
 
 
 class Credentials(BaseModel):
@@ -58,21 +62,25 @@ class Home:
         """Keep other processes off this home for as long as the context lasts.
 
         Raises:
-            HomeInUse: Another process has it.
+            HomeUnusable: Another process has it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.path / ".lock", timeout=0):
                 yield
         except Timeout as error:
-            raise HomeInUse(f"{self.path}: another client is running with this home; give --home another") from error
+            raise HomeUnusable(f"{self.path}: another client is running with this home; give --home another") from error
 
     def credentials(self, coordinator: str, graph: str) -> Credentials:
-        """Those kept for this coordinator and this graph (its digest), or fresh ones with a join key alone."""
+        """Those kept for this coordinator and this graph (its digest), or fresh ones with a join key alone.
+
+        Raises:
+            HomeUnusable: Those kept cannot be read.
+        """
         fresh = Credentials(join_key=secrets.token_hex(32), coordinator=coordinator, graph=graph)
         file = self._file(fresh)
         if file.is_file():
-            return Credentials.model_validate_json(file.read_bytes())
+            return _read(file, Credentials.model_validate_json)
         self.keep(fresh)
         return fresh
 
@@ -141,7 +149,7 @@ class TrainingHome:
     def results(self) -> list[ClientResult] | None:
         """The client's rows, if it is done with this training."""
         file = self.path / "results.json"
-        return read_results(file) if file.is_file() else None
+        return _read(file, _RESULTS.validate_json) if file.is_file() else None
 
     def keep_results(self, results: list[ClientResult]) -> None:
         """Store the rows: the client is done."""
@@ -149,6 +157,13 @@ class TrainingHome:
 
     def _numbers(self, kind: str) -> list[int]:
         return [int(file.stem.split("-")[1]) for file in self.path.glob(f"{kind}-*.safetensors")]
+
+
+def _read(file: Path, parse: Callable[[bytes], T]) -> T:
+    try:
+        return parse(file.read_bytes())
+    except ValidationError as error:
+        raise HomeUnusable(f"{file}: is damaged; delete it to start over") from error
 
 
 def _message(file: Path) -> dict[str, float]:

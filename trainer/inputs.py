@@ -25,10 +25,17 @@ class UsageError(Exception):
 
 @contextmanager
 def progress(console: Console) -> Iterator[tuple[Report, Report]]:
-    """Two reports: the first prints lines that stay; the second is a status line, shown on terminals alone."""
+    """Two reports: the first prints lines that stay; the second is a status line, shown on terminals alone.
+
+    A line that repeats the one before it is left out: who waits for long need not be told so again and again.
+    """
+    said = ""
 
     def say(text: str) -> None:
-        console.print(text, soft_wrap=True, highlight=False, markup=False)
+        nonlocal said
+        if text != said:
+            console.print(text, soft_wrap=True, highlight=False, markup=False)
+        said = text
 
     with console.status("starting") as status:
 

@@ -119,5 +119,8 @@ def read_model(folder: Path, encoder: Encoder | None) -> SavedModel:
         state = load_file(path)
     except SafetensorError as error:
         raise ModelMissing(f"{path}: cannot be read ({error})") from error
-    model = Model.of_state(interaction_of(card.settings.interaction, encoder), state)
-    return SavedModel(card, model.rank_scores)
+    interaction = interaction_of(card.settings.interaction, encoder)
+    relations = len(card.relations) * (2 if interaction.reciprocal else 1)
+    if (len(state.get("entities", ())), len(state.get("relations", ()))) != (len(card.entities), relations):
+        raise ModelMissing(f"{path}: does not belong to the model.json beside it, whose entities or relations differ")
+    return SavedModel(card, Model.of_state(interaction, state).rank_scores)

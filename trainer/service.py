@@ -12,7 +12,16 @@ import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay
 from tenacity.wait import wait_exponential, wait_random
 
-from protocol.problems import Busy, NotReady, ProblemError, problem_from_response
+from protocol.problems import (
+    Busy,
+    Forbidden,
+    MethodNotAllowed,
+    NotFound,
+    NotReady,
+    ProblemError,
+    Unauthorized,
+    problem_from_response,
+)
 from protocol.tensors import MEDIA_TYPE
 
 GIVE_UP_AFTER = 300.0
@@ -103,7 +112,13 @@ class Service:
         if response.is_success:
             return response.content
         problem = problem_from_response(response.status_code, response.content)
-        raise ServiceFailed(problem.detail) if response.status_code in FAILURES else problem
+        if response.status_code in FAILURES:
+            raise ServiceFailed(problem.detail)
+        if isinstance(problem, Unauthorized | Forbidden | NotFound | MethodNotAllowed):
+            # These often mean that the address is that of something else.
+            detail = f"the {self.name} at {self.url}: {problem.detail}"
+            raise type(problem)(detail, errors=problem.errors, **problem.extra)
+        raise problem
 
     def _tell(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

@@ -2,9 +2,10 @@ import stat
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from protocol.federation import Metrics
-from trainer.home import Credentials, Home, TrainingHome
+from trainer.home import Credentials, Home, HomeUnusable, TrainingHome
 from trainer.results import ClientResult
 
 HERE, THERE = "http://127.0.0.1:8001", "http://10.0.0.1:8001"
@@ -138,3 +139,18 @@ def test_results_say_that_the_client_is_done(tmp_path: Path) -> None:
     assert home.results() == [row]
     home.keep_results([])
     assert home.results() == []
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.credentials(HERE, GRAPH)
+    private(tmp_path).write_text("{")
+    with pytest.raises(HomeUnusable, match=r"client-\w+\.json: is damaged"):
+        home.credentials(HERE, GRAPH)
+
+
+def test_a_home_is_for_one_process_at_a_time(tmp_path: Path) -> None:
+    with Home(tmp_path).alone(), pytest.raises(HomeUnusable, match="--home"), Home(tmp_path).alone():
+        pass
+    with Home(tmp_path).alone():
+        pass

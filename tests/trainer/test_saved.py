@@ -81,3 +81,12 @@ def test_a_description_that_is_none_is_named(tmp_path: Path, content: str) -> No
 def test_nothing_half_written_is_left(tmp_path: Path, small: Graph) -> None:
     saved(tmp_path, small, "isolation")
     assert {path.name for path in (tmp_path / "isolation").iterdir()} == {"model.json", "model.safetensors"}
+
+
+def test_numbers_of_another_model_are_refused(tmp_path: Path, small: Graph, umls: Graph) -> None:
+    saved(tmp_path, small, "isolation")
+    saved(tmp_path / "other", umls, "isolation")
+    numbers = tmp_path / "other" / "isolation" / "model.safetensors"
+    numbers.replace(tmp_path / "isolation" / "model.safetensors")
+    with pytest.raises(ModelMissing, match="does not belong"):
+        read_model(tmp_path / "isolation", None)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from protocol.problems import KINDS, Busy, NotReady, ProblemError
+from protocol.problems import KINDS, Busy, NotFound, NotReady, ProblemError
 from trainer.service import Service, ServiceUnreachable
 
 from .support import DROP, Loopback, Reply, loopback
@@ -155,3 +155,11 @@ def test_an_address_that_cannot_be_right_is_not_tried_again(url: str, waits: lis
     assert url.encode("unicode_escape").decode() in str(error.value)
     assert "is not a URL" in str(error.value)
     assert waits == said == []
+
+
+def test_what_often_means_a_wrong_address_names_it(serve: Serve) -> None:
+    document = b'{"type": "t", "title": "t", "status": 404, "detail": "there is no /round", "current_round": 3}'
+    server, service = serve((404, document))
+    with pytest.raises(NotFound, match=f"the coordinator at {server.url}: there is no /round") as caught:
+        service.json("GET", "/round")
+    assert caught.value.extra == {"current_round": 3}
