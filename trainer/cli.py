@@ -269,6 +269,7 @@ def main() -> NoReturn:
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:
+        Console(stderr=True).print("stopped")
         sys.exit(130)
     except EXPECTED as error:
         _fail(error)
