@@ -268,9 +268,6 @@ def main() -> NoReturn:
     stop_on_sigterm()
     try:
         app(standalone_mode=True)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("stopped")
-        sys.exit(130)
     except EXPECTED as error:
         _fail(error)
     except ValidationError as error:

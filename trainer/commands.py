@@ -49,7 +49,11 @@ def run_demo(
     started = time.monotonic()
     with ExitStack() as stack:
         folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tripleherd-")))
-        results = Demo(dataset, clients, interactions, seed, folder, rounds).run(console)
+        try:
+            results = Demo(dataset, clients, interactions, seed, folder, rounds).run(console)
+        except KeyboardInterrupt:
+            console.print("stopped, and every process with it")
+            raise
     console.print(table(results, f"{dataset}, {clients} clients, both sides, weighted by test triples"))
     console.print(f"{time.monotonic() - started:.0f} s" + (f"; everything is in {out}" if out else ""))
 

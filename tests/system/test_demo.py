@@ -46,8 +46,9 @@ def test_ctrl_c_stops_every_process(tmp_path: Path) -> None:
         assert time.monotonic() < deadline, "no client was started"
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    words, errors = process.communicate(timeout=30)
     assert process.returncode == 130
+    assert b"stopped, and every process with it" in words
     assert b"Traceback" not in errors
     assert commands_mentioning(str(out)) == []
 
