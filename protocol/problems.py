@@ -17,6 +17,7 @@ Raise them where the fault is known. Services turn them into responses in one pl
 responses back into them with `problem_from_response`.
 """
 
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Annotated, Any, ClassVar
 
@@ -145,8 +146,13 @@ class InvalidRequest(ProblemError):
     @classmethod
     def from_validation(cls, error: ValidationError, prefix: str = "") -> "InvalidRequest":
         """The fields that pydantic refused; `prefix` names what was validated."""
+        return cls.of_items(error.errors(include_url=False, include_context=False, include_input=False), prefix)
+
+    @classmethod
+    def of_items(cls, items: Iterable[Mapping[str, Any]], prefix: str = "") -> "InvalidRequest":
+        """Refusals as pydantic lists them, each with its `loc` and `msg`."""
         errors = []
-        for item in error.errors(include_url=False, include_context=False, include_input=False):
+        for item in items:
             field = ".".join([prefix, *map(str, item["loc"])] if prefix else map(str, item["loc"]))
             errors.append(FieldError(field=field or "body", message=item["msg"].removeprefix("Value error, ")))
         return cls("; ".join(f"{e.field}: {e.message}" for e in errors[:3]), errors=errors[:20])

@@ -205,7 +205,6 @@ SCORE_TENSORS = {
     "relations": TensorSpec("F32", ("m", "l", "hidden"), optional=True),
     "triples": TensorSpec("I32", ("t", 3)),
 }
-SCORE_REPLY_TENSORS = {"scores": TensorSpec("F32", ("t",))}
 
 ENCODE_TENSORS = {
     "entities": TensorSpec("F32", ("n", "k", "hidden"), optional=True),

@@ -54,10 +54,7 @@ async def _on_problem(request: Request, error: Exception) -> Response:
 
 async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    items = [(".".join(map(str, item["loc"])), item["msg"]) for item in error.errors()]
-    problem = InvalidRequest("; ".join(f"{field}: {message}" for field, message in items[:3]))
-    problem.errors = [InvalidRequest.of(field, message).errors[0] for field, message in items[:20]]
-    return respond(problem)
+    return respond(InvalidRequest.of_items(error.errors()))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:

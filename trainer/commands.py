@@ -67,11 +67,7 @@ def run_split(console: Console, dataset: str, out: Path, clients: int, seed: int
     for i, named in enumerate(parts):
         write_folder(out / f"client_{i}", named)
         graph = Graph.from_names(named)
-        sizes = [
-            len(graph.relations),
-            len(graph.entities),
-            *(len(graph.triples[s]) for s in ("train", "valid", "test")),
-        ]
+        sizes = [len(graph.relations), len(graph.entities), *map(len, graph.triples.values())]
         shown.add_row(f"client_{i}", *map(str, sizes))
     console.print(shown)
 
@@ -125,9 +121,7 @@ def run_join(
         client = Coordinator(stack.enter_context(Service("coordinator", coordinator, None, say)))
 
         def interaction_for(settings: TrainingSettings) -> Interaction:
-            encoder = stack.enter_context(scorer_for(settings.interaction, scorer, say, sent))
-            if encoder is not None and settings.scorer is not None:
-                encoder.require(settings.scorer)
+            encoder = stack.enter_context(scorer_for(settings.interaction, scorer, say, sent, settings.scorer))
             interaction = interaction_of(settings.interaction, encoder)
             if interaction.dense(settings.dim, settings.local).keys() != settings.dense.keys():
                 raise UsageError(

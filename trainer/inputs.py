@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from protocol.federation import InteractionName, LocalSettings, TrainingSettings
+from protocol.federation import InteractionName, LocalSettings, ScorerIdentity, TrainingSettings
 from trainer.dataset import read_dataset
 from trainer.graph import Graph
 from trainer.local import Report
@@ -76,12 +76,17 @@ def settings_of(
 
 @contextmanager
 def scorer_for(
-    interaction: InteractionName, url: str | None, say: Report, names: Names | None = None
+    interaction: InteractionName,
+    url: str | None,
+    say: Report,
+    names: Names | None = None,
+    wanted: ScorerIdentity | None = None,
 ) -> Iterator[ScorerClient | None]:
     """The scorer for `llama`, to which names go where they are given; nothing for other interactions.
 
     Raises:
         UsageError: A scorer is needed, and no address was given.
+        WrongScorer: It is not the one that is wanted.
     """
     if interaction != "llama":
         yield None
@@ -89,7 +94,10 @@ def scorer_for(
     if url is None:
         raise UsageError("the interaction `llama` needs a scorer: give its address as --scorer")
     with Service("scorer", url, None, say) as service:
-        yield ScorerClient(service, names)
+        scorer = ScorerClient(service, names)
+        if wanted is not None:
+            scorer.require(wanted)
+        yield scorer
 
 
 @contextmanager
@@ -103,9 +111,7 @@ def saved_model(folder: Path, scorer: str | None, say: Report) -> Iterator[Saved
     """
     card = read_card(folder)
     names = Names.of(card.entities, card.relations) if card.names_sent else None
-    with scorer_for(card.settings.interaction, scorer, say, names) as encoder:
-        if encoder is not None and card.settings.scorer is not None:
-            encoder.require(card.settings.scorer)
+    with scorer_for(card.settings.interaction, scorer, say, names, card.settings.scorer) as encoder:
         yield read_model(folder, encoder)
 
 

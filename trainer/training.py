@@ -1,7 +1,5 @@
 """Local training: passes over a client's own queries, in shuffled batches, with Adam."""
 
-from collections.abc import Callable
-
 import torch
 
 from protocol.federation import LocalSettings
@@ -9,9 +7,6 @@ from trainer.answers import Answers
 from trainer.interactions import Dropout
 from trainer.losses import loss_of
 from trainer.model import Model
-
-Progress = Callable[[int], None]
-"""Told the number of epochs done."""
 
 
 class TrainingDiverged(Exception):

@@ -72,7 +72,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 async def _service(request: Request) -> Service:
-    return request.app.state.service  # type: ignore[no-any-return]
+    service: Service = request.app.state.service
+    return service
 
 
 ServiceDep = Annotated[Service, Depends(_service)]

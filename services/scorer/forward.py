@@ -113,7 +113,8 @@ class Forward:
         queries = self._heads(self._rotate(layer.self_attn.q_proj(normed[at_ends]), shared + batch.ends))
         same = bool((at_ends == at_ends[0]).all())
         mixed = _attend_once(queries[:1] if same else queries, keys, values, places, shared + batch.ends)
-        return self._decoder.norm(_rest(layer, rows[at_ends], mixed))  # type: ignore[no-any-return]
+        states: Tensor = self._decoder.norm(_rest(layer, rows[at_ends], mixed))
+        return states
 
     def _seen(self, own: tuple[Tensor, Tensor], past: tuple[Tensor, Tensor], index: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values that each prompt sees, the prefix first, [B, P + T, key-value heads, D] each."""
@@ -180,5 +181,6 @@ def _attend_once(queries: Tensor, keys: Tensor, values: Tensor, places: Tensor, 
 
 def _rest(layer: Any, residual: Tensor, mixed: Tensor) -> Tensor:
     """The layer from its attention's output on, for rows [R, H] and [R, heads * D]."""
-    hidden = residual + layer.self_attn.o_proj(mixed)
-    return hidden + layer.mlp(layer.post_attention_layernorm(hidden))  # type: ignore[no-any-return]
+    hidden: Tensor = residual + layer.self_attn.o_proj(mixed)
+    output: Tensor = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+    return output
