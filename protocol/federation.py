@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from protocol.scoring import Strict
+from protocol.messages import Strict
 from protocol.tensors import TensorSpec
 
 InteractionName = Literal["transe", "distmult", "complex", "rotate", "mlp", "llama"]

@@ -2,9 +2,11 @@
 
     ProblemError
     ├── Unauthorized        401  no token, or a token nobody was given
+    ├── OverBudget          402  what may be spent on another server is spent
     ├── Forbidden           403  a valid token for something else
     ├── NotFound            404  no such route, training or round
     ├── MethodNotAllowed    405  the route exists for another method
+    ├── TooSlow             408  the body did not arrive in time
     ├── Conflict            409  the request contradicts what is stored
     ├── BodyTooLarge        413  the body, or the batch in it, is over a limit
     ├── WrongMediaType      415  a body in a format that the route does not read
@@ -97,6 +99,12 @@ class Unauthorized(ProblemError):
         return {"WWW-Authenticate": "Bearer"}
 
 
+class OverBudget(ProblemError):
+    """What may be spent on another server is spent."""
+
+    status, kind, title = 402, "over-budget", "The cost cap is reached"
+
+
 class Forbidden(ProblemError):
     """A valid token for something else."""
 
@@ -113,6 +121,12 @@ class MethodNotAllowed(ProblemError):
     """The route exists for another method."""
 
     status, kind, title = 405, "method-not-allowed", "This method is not allowed here"
+
+
+class TooSlow(ProblemError):
+    """The body did not arrive in time."""
+
+    status, kind, title = 408, "too-slow", "The request took too long to arrive"
 
 
 class Conflict(ProblemError):
@@ -189,9 +203,11 @@ KINDS: dict[int, type[ProblemError]] = {
     kind.status: kind
     for kind in (
         Unauthorized,
+        OverBudget,
         Forbidden,
         NotFound,
         MethodNotAllowed,
+        TooSlow,
         Conflict,
         BodyTooLarge,
         WrongMediaType,

@@ -38,11 +38,13 @@ class TensorSpec:
         dtype: A key of `DTYPES`.
         shape: One entry a dimension: a size, or a name. The same name means the same size in all tensors of a body.
         optional: Whether the tensor may be absent.
+        nan: Whether NaN may stand in it, for a number that there is not.
     """
 
     dtype: str
     shape: tuple[int | str, ...]
     optional: bool = False
+    nan: bool = False
 
 
 def encode(tensors: Mapping[str, Array], message: Mapping[str, Any] | None = None) -> bytes:
@@ -75,10 +77,16 @@ def decode(
     tensors = {}
     for name, part in parts:
         tensor = np.frombuffer(part["data"], dtype=DTYPES[part["dtype"]]).reshape(part["shape"])
-        if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
+        refused = np.isinf if specs[name].nan else _not_finite
+        if tensor.dtype.kind == "f" and refused(tensor).any():
             raise InvalidRequest.of(name, "holds NaN or infinity; every value must be finite")
         tensors[name] = tensor
     return tensors, message
+
+
+def _not_finite(tensor: Array) -> Array:
+    finite: Array = np.isfinite(tensor)
+    return ~finite
 
 
 def _header(body: bytes) -> dict[str, Any]:

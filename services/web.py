@@ -4,6 +4,7 @@ A route reads its body, calls a plain function that knows no HTTP, and lets `Pro
 responses is `install`.
 """
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from protocol.problems import (
     NotFound,
     Problem,
     ProblemError,
+    TooSlow,
     WrongMediaType,
 )
 
@@ -84,21 +86,26 @@ def media_type(request: Request, accepted: Sequence[str]) -> str:
     return given
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int, seconds: float | None = None) -> bytes:
     """The whole body, read no further than the limit allows, whatever Content-Length says.
 
     Raises:
         BodyTooLarge: The body is, or says that it is, over the limit.
+        TooSlow: It did not arrive within so many seconds.
     """
     refusal = BodyTooLarge(f"the body is over {limit} bytes; send less in one call", limit=limit)
     stated = request.headers.get("content-length", "")
     if stated.isdigit() and int(stated) > limit:
         raise refusal
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise refusal
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise refusal
+    except TimeoutError as error:
+        raise TooSlow(f"the body did not arrive within {seconds:g} s; send it faster, or less in one call") from error
     return bytes(body)
 
 

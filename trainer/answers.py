@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.scoring import HEAD, TAIL
+from protocol.messages import HEAD, TAIL
 from trainer.graph import Triples
 
 Ints = NDArray[np.int64]

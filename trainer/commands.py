@@ -13,7 +13,7 @@ from rich.text import Text
 
 from protocol.federation import InteractionName, Mode, Split, TrainingSettings
 from protocol.keys import MIN_KEY_BYTES
-from protocol.scoring import HEAD, TAIL
+from protocol.messages import HEAD, TAIL
 from trainer.answers import Queries
 from trainer.collection import pool, restricted
 from trainer.coordinator import Coordinator

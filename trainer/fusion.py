@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.scoring import HEAD, TAIL
+from protocol.messages import HEAD, TAIL
 from trainer.answers import Answers, Queries
 from trainer.graph import Graph, Triples
 from trainer.ranking import Scorer, known_answers, rank

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.federation import Metrics, SideName
-from protocol.scoring import HEAD, TAIL
+from protocol.messages import HEAD, TAIL
 from trainer.answers import Answers, Ints, Queries
 from trainer.graph import Graph, Triples
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from protocol import tensors
 from protocol.federation import ScorerIdentity
-from protocol.scoring import ENCODE_GRADIENT_REPLY_TENSORS, ENCODE_REPLY_TENSORS, Info
+from protocol.encoding import ENCODE_GRADIENT_REPLY_TENSORS, ENCODE_REPLY_TENSORS
+from protocol.info import Info
 from trainer.interactions.llama import EncoderCall, Floats
 from trainer.service import Service
 
@@ -40,7 +41,7 @@ class Names:
         return cls([_readable(e) for e in entities], [_readable(r) for r in relations])
 
     def message(self, call: EncoderCall) -> dict[str, object]:
-        """The texts of one call's rows, as `protocol.scoring.EncodeHeader` has them."""
+        """The texts of one call's rows, as `protocol.encoding.EncodeHeader` has them."""
         relations = len(self.relations)
         return {
             "entity_texts": {i: {"name": self.entities[row]} for i, row in enumerate(call.entity_rows)},

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-MIN_TOKEN_LENGTH = 16
+from services.tokens import MIN_TOKEN_LENGTH, read_token
 
 
 class CoordinatorSettings(BaseSettings):
@@ -42,7 +42,7 @@ class CoordinatorSettings(BaseSettings):
         Raises:
             ValueError: Not exactly one of token and file is set, the file is unreadable, or the token is too short.
         """
-        return _token("COORDINATOR_OPERATOR_TOKEN", self.operator_token, self.operator_token_file)
+        return read_token("COORDINATOR_OPERATOR_TOKEN", self.operator_token, self.operator_token_file)
 
     def invitation(self) -> str:
         """The invitation token.
@@ -50,20 +50,4 @@ class CoordinatorSettings(BaseSettings):
         Raises:
             ValueError: As for `operator`.
         """
-        return _token("COORDINATOR_INVITATION_TOKEN", self.invitation_token, self.invitation_token_file)
-
-
-def _token(name: str, value: SecretStr | None, file: Path | None) -> str:
-    if (value is None) == (file is None):
-        raise ValueError(f"set exactly one of {name} and {name}_FILE")
-    if value is not None:
-        token = value.get_secret_value().strip()
-    else:
-        assert file is not None
-        try:
-            token = file.read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{name}_FILE: cannot read {file} as text") from error
-    if len(token) < MIN_TOKEN_LENGTH:
-        raise ValueError(f"{name} must have at least {MIN_TOKEN_LENGTH} characters, as `openssl rand -hex 32` makes")
-    return token
+        return read_token("COORDINATOR_INVITATION_TOKEN", self.invitation_token, self.invitation_token_file)

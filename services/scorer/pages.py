@@ -4,12 +4,18 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from protocol.scoring import (
+from protocol.encoding import (
     EncodeGradientReply,
     EncodeGradientRequest,
     EncodeHeader,
     EncodeReply,
     EncodeRequest,
+)
+from protocol.ranking import RankHeader, RankReply, RankRequest
+from protocol.scoring import (
+    ScoreGradientHeader,
+    ScoreGradientReply,
+    ScoreGradientRequest,
     ScoreHeader,
     ScoreReply,
     ScoreRequest,
@@ -25,7 +31,7 @@ all that is not a tensor is one JSON object, under the key `message` of the head
 RFC 9457 problem document that names the field at fault.
 """
 TAGS = [
-    {"name": "scoring", "description": "Scores of triples."},
+    {"name": "scoring", "description": "Scores of triples, their gradients, and ranks of candidates."},
     {"name": "encoding", "description": "Hidden states of queries, and their gradients: for training."},
     {"name": "status", "description": "Whether the scorer runs, and what it runs."},
 ]
@@ -33,6 +39,12 @@ MODELS: list[type[BaseModel]] = [
     ScoreRequest,
     ScoreReply,
     ScoreHeader,
+    ScoreGradientRequest,
+    ScoreGradientReply,
+    ScoreGradientHeader,
+    RankRequest,
+    RankReply,
+    RankHeader,
     EncodeRequest,
     EncodeReply,
     EncodeHeader,
@@ -50,15 +62,36 @@ _QUERIES = (
 )
 _PROVENANCE = "The message holds model, revision, template, template_hash, readout and usage."
 
-SCORE_BODY = _INPUTS.format(indices="`triples` I32 [t, 3], rows of head, relation and tail", header="ScoreHeader")
-SCORE_REPLY = f"`scores` F32 [t]. {_PROVENANCE}"
+_TRIPLES = "`triples` I32 [t, 3], rows of head, relation and tail"
+_NULLS = "NaN stands where a score could not be read, with a reason by place in the message's `reasons`"
+_GRADIENTS = (
+    "`entities` F32 [n, k, hidden] and `relations` F32 [m, l, hidden], where they were sent; rows whose vectors are in "
+    "no prompt are zero"
+)
+SCORE_BODY = _INPUTS.format(indices=_TRIPLES, header="ScoreHeader")
+SCORE_REPLY = (
+    "`scores` F32 [t]; `probabilities` F32 [t] of `verdict`; `masses` F32 [t] of `verdict` and `number`. "
+    f"{_NULLS}. {_PROVENANCE}"
+)
+SCORE_GRADIENT_BODY = _INPUTS.format(
+    indices=f"{_TRIPLES}; `grad_scores` F32 [t], or, with a `loss` in the message, `groups` I32 [t] or `labels` F32 "
+    "[t]",
+    header="ScoreGradientHeader",
+)
+SCORE_GRADIENT_REPLY = f"{_GRADIENTS}; `scores` F32 [t]. {_PROVENANCE} So does `loss`, where one was named."
+RANK_BODY = _INPUTS.format(
+    indices="`queries` I32 [1, 2], rows of the given entity and the relation; `sides` U8 [1], 0 asks for the tail, 1 "
+    "for the head, optional; `candidates` I32 [c], rows of entities",
+    header="RankHeader",
+)
+RANK_REPLY = (
+    "The best first: `indices` I32 [r], places in `candidates`; `scores` F32 [r]; `ranks` F32 [r]. Candidates without "
+    f"a score are left out, with a reason in the message's `reasons`. {_PROVENANCE}"
+)
 ENCODE_BODY = _INPUTS.format(indices=_QUERIES, header="EncodeHeader")
 ENCODE_REPLY = f"`states` F32 [q, hidden]. {_PROVENANCE}"
 GRADIENT_BODY = _INPUTS.format(indices=f"{_QUERIES}; `grad_states` F32 [q, hidden]", header="EncodeHeader")
-GRADIENT_REPLY = (
-    "`entities` F32 [n, k, hidden] and `relations` F32 [m, l, hidden], where they were sent; rows whose vectors are in "
-    f"no prompt are zero. {_PROVENANCE}"
-)
+GRADIENT_REPLY = f"{_GRADIENTS}. {_PROVENANCE}"
 
 _QUERY: dict[str, Any] = {
     "entities": [{"name": "aspirin"}, {"name": "headache", "description": "pain in the head"}],
@@ -76,7 +109,30 @@ SCORE_EXAMPLES: dict[str, Any] = {
         "template": "triple",
     },
 }
-ENCODE_EXAMPLES: dict[str, Any] = {"both sides": _QUERY}
+SCORE_EXAMPLES["likelihood"] = SCORE_EXAMPLES["names"] | {"readout": "likelihood"}
+SCORE_EXAMPLES["number"] = SCORE_EXAMPLES["names"] | {"readout": "number"}
+SCORE_GRADIENT_EXAMPLES: dict[str, Any] = {
+    "given": {**SCORE_EXAMPLES["indices"], "grad_scores": [-0.5, 0.5]},
+    "a loss over groups": {
+        **SCORE_EXAMPLES["indices"],
+        "loss": {"name": "self_adversarial", "temperature": 1.0},
+        "groups": [0, 0],
+    },
+    "a loss over labels": {**SCORE_EXAMPLES["indices"], "loss": {"name": "cross_entropy"}, "labels": [1.0, 0.0]},
+}
+RANK_EXAMPLES: dict[str, Any] = {
+    "tails": {"head": "aspirin", "relation": "treats", "candidates": ["headache", "broken leg", "aspirin"], "top_k": 2},
+    "heads": {"relation": "treats", "tail": "headache", "candidates": ["aspirin", "headache"]},
+    "indices": {
+        "entities": _QUERY["entities"],
+        "relations": _QUERY["relations"],
+        "query": [0, 0],
+        "side": 0,
+        "candidates": [1, 0],
+        "readout": "likelihood",
+    },
+}
+ENCODE_EXAMPLES: dict[str, Any] = {"both sides": _QUERY, "an inner layer": {**_QUERY, "layer": "middle"}}
 GRADIENT_EXAMPLES: dict[str, Any] = {
     f"hidden size {HIDDEN}": {**_QUERY, "grad_states": [[1.0] + [0.0] * (HIDDEN - 1), [0.0] * HIDDEN]}
 }

@@ -1,97 +1,174 @@
-"""What each route does, as plain functions of a body: read it, check it, run the engine, write the reply."""
+"""What each route does: read the body, check it, have the backend work on it, write the reply.
 
-from protocol.problems import InvalidRequest
-from protocol.scoring import Info, Limits, Provenance, TemplateInfo, Usage
+Reading and writing happen in a few threads of their own, beside the model and beside the event loop.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from protocol.info import Info
+from protocol.messages import HEAD, TAIL, Provenance, Readout, Usage
 from services.scorer import wire
-from services.scorer.engine import Engine
-from services.scorer.loading import Loaded, LoadError, load
-from services.scorer.requests import check_call
+from services.scorer.backends import Backend, LlamaBackend, OpenAIBackend
+from services.scorer.loading import LoadError
+from services.scorer.metrics import Metrics
+from services.scorer.ranks import rank
+from services.scorer.requests import EncodeCall, ScoreCall, check_call
+from services.scorer.results import Gradients, Scores, States
 from services.scorer.settings import Settings
-from services.scorer.templates import READOUTS, SIDES, Template, query_hash, shipped
-from services.scorer.words import NoVerdictTokens
+from services.scorer.templates import DEFAULTS, BadTemplate, combined_hash
+from services.scorer.templates import load as load_templates
 from services.web import JSON
+
+READERS = 4
+"""Threads that read bodies and write replies."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A call that was read and checked: what starts it, and what makes a body of its result."""
+
+    start: Callable[[], Awaitable[Any]]
+    write: Callable[[Any], bytes]
+
+
+Route = Callable[[bytes, str], Job]
 
 
 class Service:
-    """A loaded model, warmed, behind functions from body to body.
+    """A backend, warmed, behind functions from body to body.
 
     Attributes:
         info: What `GET /info` says.
+        metrics: What `GET /metrics` says.
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Load the model and run it once.
+        """Load what the settings name.
 
         Raises:
             LoadError: It cannot be loaded or used.
         """
-        loaded = load(settings)
-        self._templates = shipped()
-        self._limits = settings.limits(loaded.model.config.max_position_embeddings)
+        self.metrics = Metrics()
         try:
-            self._engine = Engine(loaded, self._templates, self._limits)
-        except NoVerdictTokens as error:
-            raise LoadError(f"cannot use {loaded.name!r}: {error}") from error
-        self.info = _info(loaded, self._templates, self._limits)
-        self._warm()
-
-    def score(self, body: bytes, media: str) -> bytes:
-        """`POST /score`. Raises the refusals of `protocol.problems`, as its neighbours."""
-        call = wire.read_score(body, media, self._engine.hidden)
-        verdicts = [name for name, readout in READOUTS.items() if readout == "verdict"]
-        if call.template not in verdicts:
-            raise InvalidRequest.of("template", f"no such template for scores; there is {', '.join(verdicts)}")
-        check_call(call, self._limits, self._engine.hidden)
-        scores, usage = self._engine.score(call)
-        return wire.write_score(scores, self._made_by(call.template, usage), media)
-
-    def encode(self, body: bytes, media: str) -> bytes:
-        """`POST /encode`."""
-        call = wire.read_encode(body, media, self._engine.hidden)
-        check_call(call, self._limits, self._engine.hidden)
-        states, usage = self._engine.encode(call)
-        return wire.write_encode(states, self._made_by(None, usage), media)
-
-    def encode_gradient(self, body: bytes, media: str) -> bytes:
-        """`POST /encode/gradient`."""
-        call, grad_states = wire.read_encode_gradient(body, media, self._engine.hidden)
-        check_call(call, self._limits, self._engine.hidden)
-        entities, relations, usage = self._engine.encode_gradient(call, grad_states)
-        return wire.write_encode_gradient(call, entities, relations, self._made_by(None, usage), media)
-
-    def _made_by(self, template: str | None, usage: Usage) -> Provenance:
-        """Where a result comes from; without a template, it is a state, and both sides' templates are named."""
-        return Provenance(
-            model=self.info.model,
-            revision=self.info.revision,
-            template=template or "+".join(SIDES.values()),
-            template_hash=self._templates[template].hash if template else self.info.query_hash,
-            readout="verdict" if template else "state",
-            usage=usage,
+            templates = load_templates(settings.templates)
+        except BadTemplate as error:
+            raise LoadError(f"SCORER_TEMPLATES: {error}") from error
+        self._backend: Backend = (
+            LlamaBackend(settings, templates, self.metrics)
+            if settings.backend == "llama"
+            else OpenAIBackend(settings, templates)
         )
+        self.info: Info = self._backend.info
+        self.metrics.watch(self._backend.waiting, self._backend.kept)
+        self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="scorer-reader")
 
-    def _warm(self) -> None:
-        """The first call of every kind pays for allocations and kernels: let it not be a client's."""
-        self.score(b'{"triples": [{"head": "a", "relation": "b", "tail": "c"}]}', JSON)
-        slots = b'"entities": [{"name": "a"}], "relations": [{"name": "b"}]'
-        body = b'{%s, "queries": [[0, 0], [0, 0]], "sides": [0, 1]}' % slots
-        call = wire.read_encode(body, JSON, self._engine.hidden)
-        states, _ = self._engine.encode(call)
-        self._engine.encode_gradient(call, states)
+    async def warm(self) -> None:
+        """Run every kind of call once: the first pays for allocations and kernels, and let it not be a client's."""
+        if self._backend.hidden is None:
+            return
+        await self.answer(self.score, b'{"triples": [{"head": "a", "relation": "b", "tail": "c"}]}', JSON)
+        body = (
+            b'{"entities": [{"name": "a"}], "relations": [{"name": "b"}], "queries": [[0, 0], [0, 0]], "sides": [0, 1]'
+        )
+        await self.answer(self.encode, body + b"}", JSON)
+        zeros = str([[0.0] * self._backend.hidden] * 2).encode()
+        await self.answer(self.encode_gradient, body + b', "grad_states": ' + zeros + b"}", JSON)
 
+    async def answer(self, route: Route, body: bytes, media: str) -> bytes:
+        """The reply to a body. Raises the refusals of `protocol.problems`; cancelling it drops the work."""
+        loop = asyncio.get_running_loop()
+        job = await loop.run_in_executor(self._pool, route, body, media)
+        result = await job.start()
+        return await loop.run_in_executor(self._pool, job.write, result)
 
-def _info(loaded: Loaded, templates: dict[str, Template], limits: Limits) -> Info:
-    config = loaded.model.config
-    return Info(
-        model=loaded.name,
-        revision=loaded.revision,
-        architecture="LlamaForCausalLM",
-        dtype=str(loaded.model.dtype).removeprefix("torch."),
-        hidden=config.hidden_size,
-        layers=config.num_hidden_layers,
-        vocabulary=config.vocab_size,
-        readouts=sorted(set(READOUTS.values())),
-        templates={name: TemplateInfo(text=t.text, hash=t.hash, readout=t.readout) for name, t in templates.items()},
-        query_hash=query_hash(templates),
-        limits=limits,
-    )
+    def check(self) -> None:
+        """Raise `NotReady` where calls cannot be answered."""
+        self._backend.check()
+
+    async def close(self) -> None:
+        """Finish what waits, and end."""
+        await self._backend.close()
+        self._pool.shutdown()
+
+    def score(self, body: bytes, media: str) -> Job:
+        """`POST /score`."""
+        call = wire.read_score(body, media, self._backend.hidden)
+        check_call(call, self.info.limits, self._backend.hidden)
+        made_by = self._scored_by(call, TAIL)
+
+        def write(result: Scores) -> bytes:
+            return wire.write_score(result, made_by(result.usage), media)
+
+        return Job(self._backend.score(call, TAIL), write)
+
+    def score_gradient(self, body: bytes, media: str) -> Job:
+        """`POST /score/gradient`."""
+        call, given = wire.read_score_gradient(body, media, self._backend.hidden)
+        check_call(call, self.info.limits, self._backend.hidden)
+        made_by = self._scored_by(call, TAIL)
+
+        def write(result: Gradients) -> bytes:
+            return wire.write_gradient(call, result, made_by(result.usage), media)
+
+        return Job(self._backend.score_gradient(call, given), write)
+
+    def rank(self, body: bytes, media: str) -> Job:
+        """`POST /rank`."""
+        call = wire.read_rank(body, media, self._backend.hidden)
+        check_call(call.scored, self.info.limits, self._backend.hidden, call.columns)
+        made_by = self._scored_by(call.scored, call.side)
+
+        def write(result: Scores) -> bytes:
+            return wire.write_rank(rank(result, call.top_k), made_by(result.usage), media)
+
+        return Job(self._backend.score(call.scored, call.side), write)
+
+    def encode(self, body: bytes, media: str) -> Job:
+        """`POST /encode`."""
+        call = wire.read_encode(body, media, self._backend.hidden)
+        check_call(call, self.info.limits, self._backend.hidden)
+        start = self._backend.encode(call)
+        made_by = self._encoded_by(call)
+
+        def write(result: States) -> bytes:
+            return wire.write_encode(result, made_by(result.usage), media)
+
+        return Job(start, write)
+
+    def encode_gradient(self, body: bytes, media: str) -> Job:
+        """`POST /encode/gradient`."""
+        call, grad_states = wire.read_encode_gradient(body, media, self._backend.hidden)
+        check_call(call, self.info.limits, self._backend.hidden)
+        start = self._backend.encode_gradient(call, grad_states)
+        made_by = self._encoded_by(call)
+
+        def write(result: Gradients) -> bytes:
+            return wire.write_gradient(call, result, made_by(result.usage), media)
+
+        return Job(start, write)
+
+    def _scored_by(self, call: ScoreCall, side: int) -> Callable[[Usage], Provenance]:
+        name = self._backend.chosen(call, side)
+        return self._made_by(name, self._backend.templates[name].hash, call.readout)
+
+    def _encoded_by(self, call: EncodeCall) -> Callable[[Usage], Provenance]:
+        names = call.templates or (DEFAULTS["state", TAIL], DEFAULTS["state", HEAD])
+        digest = combined_hash(self._backend.templates[name] for name in names)
+        return self._made_by("+".join(names), digest, "state")
+
+    def _made_by(self, template: str, digest: str, readout: Readout) -> Callable[[Usage], Provenance]:
+        def of(usage: Usage) -> Provenance:
+            return Provenance(
+                model=self.info.model,
+                revision=self.info.revision,
+                template=template,
+                template_hash=digest,
+                readout=readout,
+                usage=usage,
+            )
+
+        return of

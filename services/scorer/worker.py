@@ -1,32 +1,87 @@
-"""Where calls wait for the model: a bounded queue in front of a fixed number of threads.
+"""Where calls wait for the model, and which of them run together.
 
-A call whose client has gone is dropped unless it has started; a full queue refuses at once.
+Calls for scores and calls for gradients wait in a lane of their own, and the workers serve the lanes in turn, so that
+neither keeps the other waiting. A batch takes the next piece of the call that waited longest, and pieces of those
+behind it while they fit. A call of many pieces goes to the back of its lane after each, so that a small one behind it
+waits for one piece and not for all.
+
+A call whose caller has gone is dropped before its next piece runs. A batch that fails runs again call by call, so that
+only the call at fault has the error.
 """
 
+import logging
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
-from queue import SimpleQueue
-from typing import Any, TypeVar
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 
 import torch
 
-from protocol.problems import Busy, NotReady
+from protocol.problems import Busy, NotReady, ProblemError
+from services.scorer.engine.engine import Engine
+from services.scorer.engine.tasks import Result, Task, Work
+from services.scorer.metrics import KINDS_OF_WORK, Kind, Metrics
 
-T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 ENDED = "a worker thread has ended; restart the scorer"
+SWEEP_SECONDS = 1.0
+"""Between looks at what is kept, while nothing runs."""
+
+
+@dataclass(eq=False)
+class _Call:
+    """A task that waits or runs; its future is cancelled once its caller has gone."""
+
+    task: Task
+    future: Future[Result] = field(default_factory=Future)
+    since: float = field(default_factory=time.monotonic)
+    started: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        return "gradient" if self.task.gradient else "forward"
+
+
+class Places:
+    """How many calls of each kind the scorer has taken in: those that run, those that wait, and those still read."""
+
+    def __init__(self, each: int) -> None:
+        self._each = each
+        self._taken = dict.fromkeys(KINDS_OF_WORK, 0)
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def take(self, kind: Kind) -> Iterator[None]:
+        """Hold a place.
+
+        Raises:
+            Busy: All are taken.
+        """
+        with self._lock:
+            if self._taken[kind] >= self._each:
+                raise Busy(f"{self._taken[kind]} calls of this kind are running or waiting; try again in a second")
+            self._taken[kind] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._taken[kind] -= 1
 
 
 class Worker:
-    """Threads that run calls, in the order of their arrival."""
+    """Threads that run tasks on an engine."""
 
-    def __init__(self, workers: int, queue: int, threads: int) -> None:
+    def __init__(self, engine: Engine, metrics: Metrics, *, workers: int, threads: int, merge: bool) -> None:
         """Start so many workers, each of which may use so many CPU threads inside torch."""
-        self._places = workers + queue
-        self._taken = 0
-        self._lock = threading.Lock()
-        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._engine, self._metrics, self._merge = engine, metrics, merge
+        self._lanes: dict[Kind, deque[_Call]] = {kind: deque() for kind in KINDS_OF_WORK}
+        self._served: Kind = "gradient"
+        self._closing = False
+        self._wake = threading.Condition()
         self._threads = [
             threading.Thread(target=self._run, args=(threads,), name=f"scorer-{number}", daemon=True)
             for number in range(workers)
@@ -39,46 +94,154 @@ class Worker:
         """Whether every worker still takes calls."""
         return all(thread.is_alive() for thread in self._threads)
 
-    def submit(self, call: Callable[[], T]) -> Future[T]:
-        """Have the call run; cancelling the future drops it, unless it has started.
+    def waiting(self, kind: Kind) -> int:
+        """Calls of a kind that wait."""
+        return len(self._lanes[kind])
+
+    def submit(self, task: Task) -> Future[Result]:
+        """Have a task run; cancelling the future drops what has not run of it.
 
         Raises:
-            Busy: As many calls as may wait are waiting.
             NotReady: A worker has died.
         """
         if not self.alive:
             raise NotReady(ENDED)
-        future: Future[T] = Future()
-        with self._lock:
-            if self._taken >= self._places:
-                raise Busy(f"{self._taken} calls are running or waiting; try again in a second")
-            self._taken += 1
-        future.add_done_callback(self._free)
-        self._calls.put((future, call))
-        return future
+        call = _Call(task)
+        with self._wake:
+            self._lanes[call.kind].append(call)
+            self._wake.notify()
+        return call.future
 
     def close(self) -> None:
         """Let the calls that wait finish, then end the threads."""
-        for _ in self._threads:
-            self._calls.put(None)
+        with self._wake:
+            self._closing = True
+            self._wake.notify_all()
         for thread in self._threads:
             thread.join()
 
-    def _free(self, future: Future[Any]) -> None:
-        with self._lock:
-            self._taken -= 1
-
     def _run(self, threads: int) -> None:
         torch.set_num_threads(threads)  # holds for the thread that sets it
-        while (item := self._calls.get()) is not None:
-            future, call = item
-            if not future.set_running_or_notify_cancel():
-                continue
+        while (batch := self._next()) is not None:
             try:
-                future.set_result(call())
-            except Exception as error:
-                future.set_exception(error)
+                self._execute(batch)
             except BaseException:  # ends the thread, but nobody may wait for it in vain
-                future.set_exception(NotReady(ENDED))
+                self._abandon([call for call, _ in batch])
                 raise
-            del item, future, call  # or the last call's tensors would live until the next one
+            del batch  # or the last call's tensors would live until the next one
+
+    def _abandon(self, running: list[_Call]) -> None:
+        with self._wake:
+            waiting = [call for lane in self._lanes.values() for call in lane]
+            for lane in self._lanes.values():
+                lane.clear()
+        for call in [*running, *waiting]:
+            _fail(call, NotReady(ENDED))
+
+    def _next(self) -> list[tuple[_Call, Work | None]] | None:
+        """Wait for calls, and take those that run together; None once there is nothing left to come."""
+        while True:
+            with self._wake:
+                for kind in sorted(KINDS_OF_WORK, key=lambda kind: kind == self._served):
+                    if batch := self._take(self._lanes[kind]):
+                        self._served = kind
+                        return batch
+                if self._closing:
+                    return None
+                self._wake.wait(SWEEP_SECONDS)
+            self._engine.kept.sweep()
+
+    def _take(self, lane: deque[_Call]) -> list[tuple[_Call, Work | None]]:
+        """The first call's next piece, and those of later calls that can run with it."""
+        batch: list[tuple[_Call, Work | None]] = []
+        left: list[_Call] = []
+        room = 0
+        while lane:
+            call = lane.popleft()
+            if call.future.cancelled():
+                if not call.started:
+                    self._metrics.dropped()
+                continue
+            work = call.task.next
+            if not batch:
+                room = call.task.plan.at_once
+            elif not _joins(batch[0], call, work, room):
+                left.append(call)
+                continue
+            if not call.started:
+                call.started = True
+                self._metrics.waited(call.kind, time.monotonic() - call.since)
+            batch.append((call, call.task.take() if work else None))
+            room -= work.piece.tokens if work else room
+            if not self._merge or call.task.keep is not None or room <= 0:
+                break
+        lane.extendleft(reversed(left))
+        return batch
+
+    def _execute(self, batch: list[tuple[_Call, Work | None]]) -> None:
+        started = time.perf_counter()
+        works = [work for _, work in batch if work]
+        try:
+            if works:
+                self._engine.run(works)
+            else:
+                self._engine.backward(batch[0][0].task)
+        except ProblemError as problem:
+            if len(batch) > 1:
+                log.warning("a batch of %d calls failed; each runs again by itself", len(batch))
+                for one in batch:
+                    self._execute([one])
+            else:
+                _fail(batch[0][0], problem)
+            return
+        self._measure(batch[0][0].task, works, time.perf_counter() - started)
+        for call, _ in batch:
+            self._go_on(call)
+
+    def _go_on(self, call: _Call) -> None:
+        """Queue the call's next piece, or give its result."""
+        if call.task.next and not call.future.cancelled():
+            with self._wake:
+                self._lanes[call.kind].append(call)
+                self._wake.notify()
+            return
+        try:
+            self._engine.finish(call.task)
+            result = call.task.result()
+        except Exception as error:
+            _fail(call, error)
+        else:
+            _settle(call, result)
+
+    def _measure(self, first: Task, works: list[Work], seconds: float) -> None:
+        pieces = works or [Work(first, group, piece, True) for group, piece in first.plan.pieces]
+        ran = sum(work.piece.tokens for work in pieces)
+        whole = sum(work.group.prompts.tokens_of(work.piece) for work in pieces)
+        self._metrics.ran(
+            "gradient" if first.gradient else "forward",
+            prompts=sum(len(work.piece.numbers) for work in pieces),
+            tokens=ran,
+            shared=max(0, whole - ran),
+            calls=max(1, len(works)),
+            fill=min(1.0, ran / first.plan.at_once),
+            seconds=seconds,
+        )
+
+
+def _joins(first: tuple[_Call, Work | None], call: _Call, work: Work | None, room: int) -> bool:
+    """Whether a call's next piece can run with a batch that has so much room left."""
+    _, leader = first
+    if leader is None or work is None or call.task.keep is not None:
+        return False
+    same = (leader.backward, leader.task.plan.depth) == (work.backward, work.task.plan.depth)
+    return same and work.piece.tokens <= min(room, call.task.plan.at_once)
+
+
+def _fail(call: _Call, error: BaseException) -> None:
+    with suppress(InvalidStateError):  # its caller has gone
+        call.future.set_exception(error)
+
+
+def _settle(call: _Call, result: Result) -> None:
+    with suppress(InvalidStateError):  # its caller has gone
+        call.future.set_result(result)

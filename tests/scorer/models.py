@@ -10,8 +10,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from services.scorer import embedded
+from services.scorer.engine.engine import Engine
+from services.scorer.engine.tasks import Task
 from services.scorer.loading import Loaded
-from services.scorer.templates import shipped
+from services.scorer.templates import Template
 
 LLAMA3_ROPE = {
     "rope_type": "llama3",
@@ -83,20 +85,24 @@ Slot = tuple[str | None, Tensor | None]
 """Text and vectors [k, hidden] of a slot."""
 
 
-def plain_prompt(model: Any, template: str, slots: dict[str, Slot]) -> Tensor:
-    """The input vectors of one prompt, [1, T, hidden], written down part by part."""
-    tokenizer = embedded.build_tokenizer()
+def ids(text: str) -> list[int]:
+    return embedded.build_tokenizer()(text, add_special_tokens=False)["input_ids"]
+
+
+def plain_prompt(model: Any, template: Template, slots: dict[str, Slot], *, whole: bool = True) -> Tensor:
+    """The input vectors of one prompt, [1, T, hidden], written down part by part; not `whole`, up to the asked slot."""
     embed = model.get_input_embeddings()
 
     def words(text: str) -> Tensor:
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        return embed(torch.tensor(ids, dtype=torch.long))
+        return embed(torch.tensor(ids(text), dtype=torch.long))
 
-    parts = [embed(torch.tensor([tokenizer.bos_token_id]))]
-    for place, part in enumerate(shipped()[template].parts):
+    parts = [embed(torch.tensor([embedded.build_tokenizer().bos_token_id]))]
+    for place, part in enumerate(template.parts):
         if place % 2 == 0:
-            parts.append(words(part.rstrip()))
+            parts.append(words(part.rstrip(" ")))
             continue
+        if not whole and part == template.asks:
+            break
         text, vectors = slots[part]
         if text is not None:
             parts.append(words(" " + text))
@@ -105,17 +111,53 @@ def plain_prompt(model: Any, template: str, slots: dict[str, Slot]) -> Tensor:
     return torch.cat(parts)[None]
 
 
-def plain_state(model: Any, template: str, slots: dict[str, Slot]) -> Tensor:
-    """[hidden]: the last hidden state at the prompt's end."""
-    return model.model(inputs_embeds=plain_prompt(model, template, slots)).last_hidden_state[0, -1]
+def plain_state(model: Any, template: Template, slots: dict[str, Slot], layer: int | None = None) -> Tensor:
+    """[hidden]: a hidden state where the asked slot would begin; the last by default."""
+    prompt = plain_prompt(model, template, slots, whole=False)
+    found = model.model(inputs_embeds=prompt, output_hidden_states=True)
+    return found.last_hidden_state[0, -1] if layer is None else found.hidden_states[layer][0, -1]
 
 
-def plain_score(model: Any, template: str, slots: dict[str, Slot]) -> Tensor:
-    """logit(yes) - logit(no) at the prompt's end."""
-    tokenizer = embedded.build_tokenizer()
-    yes, no = (tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in (" yes", " no"))
-    logits = model(inputs_embeds=plain_prompt(model, template, slots)).logits[0, -1]
-    return logits[yes] - logits[no]
+def plain_answers(model: Any, template: Template, slots: dict[str, Slot], labels: list[str]) -> tuple[Tensor, Tensor]:
+    """Logits of answers at the prompt's end, and of all tokens."""
+    answers = [ids(" " + label) for label in labels]
+    (lead,) = {tuple(answer[:-1]) for answer in answers}
+    prompt = plain_prompt(model, template, slots)
+    if lead:
+        prompt = torch.cat([prompt, model.get_input_embeddings()(torch.tensor(lead))[None]], dim=1)
+    logits = model(inputs_embeds=prompt).logits[0, -1]
+    return logits[[answer[-1] for answer in answers]], logits
+
+
+def plain_score(model: Any, template: Template, slots: dict[str, Slot]) -> Tensor:
+    """logit(first label) - logit(second label) at the prompt's end."""
+    found, _ = plain_answers(model, template, slots, list(template.labels))
+    return found[0] - found[1]
+
+
+def plain_number(model: Any, template: Template, slots: dict[str, Slot]) -> Tensor:
+    """The expected digit."""
+    found, _ = plain_answers(model, template, slots, list("0123456789"))
+    return (found.softmax(0) * torch.arange(10)).sum()
+
+
+def plain_likelihood(model: Any, template: Template, slots: dict[str, Slot]) -> Tensor:
+    """Mean log-probability of the asked slot's tokens."""
+    asked = ids(" " + str(slots[template.asks][0]))
+    prompt = plain_prompt(model, template, slots, whole=False)
+    whole = torch.cat([prompt, model.get_input_embeddings()(torch.tensor(asked))[None]], dim=1)
+    logits = model(inputs_embeds=whole).logits[0, prompt.shape[1] - 1 : -1]
+    return logits.log_softmax(1).gather(1, torch.tensor(asked)[:, None]).mean()
+
+
+def complete(engine: Engine, task: Task) -> Any:
+    """Run a task to its end, alone."""
+    if task.ran is not None:
+        engine.backward(task)
+    while task.next:
+        engine.run([task.take()])
+    engine.finish(task)
+    return task.result()
 
 
 def difference(first: Any, second: Any) -> float:

@@ -2,10 +2,10 @@ import subprocess
 import sys
 
 from services.scorer import embedded
+from services.scorer.engine.words import Words
 from services.scorer.loading import load
 from services.scorer.settings import Settings
 from services.scorer.templates import shipped
-from services.scorer.words import Words
 
 
 def test_every_process_builds_the_same_bytes() -> None:

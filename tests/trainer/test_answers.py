@@ -3,7 +3,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from protocol.scoring import HEAD, TAIL
+from protocol.messages import HEAD, TAIL
 from trainer.answers import Answers
 from trainer.graph import Graph
 

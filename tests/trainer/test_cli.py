@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.main import get_command
 
-from protocol.scoring import HEAD, TAIL
+from protocol.messages import HEAD, TAIL
 from trainer.cli import app, main
 from trainer.graph import read_folder
 from trainer.saved import read_model

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from protocol.scoring import HEAD, TAIL
+from protocol.messages import HEAD, TAIL
 from trainer.collection import pool, restricted
 from trainer.graph import DataError, Graph
 from trainer.ranking import Floats, Scorer, known_answers, rank

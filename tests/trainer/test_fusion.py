@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from protocol.scoring import HEAD, TAIL
+from protocol.messages import HEAD, TAIL
 from trainer.answers import Answers, Queries
 from trainer.fusion import SHARES, Fusion, fit
 from trainer.graph import Graph

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from protocol.federation import LocalSettings
-from protocol.scoring import HEAD, TAIL
+from protocol.messages import HEAD, TAIL
 from trainer.interactions import CLASSIC, Dropout, Interaction, Tables, interaction_of
 from trainer.interactions.mlp import WIDTH
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from protocol.federation import Dense, LocalSettings, ScorerIdentity
-from protocol.scoring import HEAD, TAIL
+from protocol.messages import HEAD, TAIL
 from trainer.answers import Answers
 from trainer.graph import Graph
 from trainer.interactions import Dropout, Llama, Tables

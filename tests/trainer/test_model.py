@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from protocol.federation import InteractionName, model_tensors
-from protocol.scoring import HEAD, TAIL
+from protocol.messages import HEAD, TAIL
 from protocol.tensors import decode, encode
 from trainer.graph import Graph
 from trainer.interactions import CLASSIC, interaction_of

@@ -7,7 +7,7 @@ from pykeen.evaluation import RankBasedEvaluator
 from pykeen.models.mocks import FixedModel
 from pykeen.triples import CoreTriplesFactory
 
-from protocol.scoring import HEAD, TAIL
+from protocol.messages import HEAD, TAIL
 from trainer.answers import Answers, Queries
 from trainer.graph import Graph
 from trainer.ranking import Floats, Ranks, Scorer, ScoresNotFinite, known_answers, rank

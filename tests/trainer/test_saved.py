@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from protocol.federation import InteractionName, Mode
-from protocol.scoring import HEAD, TAIL
+from protocol.messages import HEAD, TAIL
 from trainer.fusion import Fusion
 from trainer.graph import Graph
 from trainer.interactions import interaction_of

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from protocol import tensors
+from protocol.encoding import ENCODE_GRADIENT_TENSORS, ENCODE_TENSORS, EncodeHeader
 from protocol.federation import ScorerIdentity
+from protocol.info import Info, Limits
 from protocol.problems import InvalidRequest
-from protocol.scoring import ENCODE_GRADIENT_TENSORS, ENCODE_TENSORS, EncodeHeader, Info, Limits
 from trainer.graph import Graph
 from trainer.interactions import Llama
 from trainer.interactions.llama import EncoderCall

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from protocol.federation import Dense, LocalSettings
-from protocol.scoring import HEAD
+from protocol.messages import HEAD
 
 
 @dataclass(frozen=True)

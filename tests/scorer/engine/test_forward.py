@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from services.scorer.forward import Batch, Forward
+from services.scorer.engine.forward import Batch, Forward
 
-from .models import LLAMA3_ROPE, difference, exact, tiny
+from ..models import LLAMA3_ROPE, difference, exact, tiny
 
 SHAPES = [
     pytest.param(dict(layers=1, kv_heads=4), id="one layer"),

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scorer.prompts import Prompts, Rows, spans
+from services.scorer.engine.prompts import Prompts, Rows, spans
 
 
 def rows_of(lists: list[list[int]]) -> Rows:

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from services.scorer.words import NoVerdictTokens, Words
+from services.scorer.engine.words import NoVerdictTokens, Words
 
 
 class Sentences:

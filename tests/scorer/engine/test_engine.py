@@ -6,12 +6,12 @@ import torch
 
 from protocol.problems import BodyTooLarge, ModelFailed
 from services.scorer import embedded, engine
-from services.scorer.engine import Engine
+from services.scorer.engine.engine import Engine
 from services.scorer.requests import EncodeCall, ScoreCall, Slots
 from services.scorer.settings import Settings
 from services.scorer.templates import shipped
 
-from .models import difference, exact, loaded, plain_score, plain_state, tiny
+from ..models import difference, exact, loaded, plain_score, plain_state, tiny
 
 LIMITS = Settings().limits(2048)
 KINDS = ["text", "vectors", "both", "mixed"]
