@@ -17,29 +17,33 @@ REPEATS = 3
 ROUNDS = 5
 
 
-def main() -> None:
-    """Measure and print."""
-    hidden = SMOLLM2_135M["hidden_size"]
+def bodies(hidden: int) -> tuple[bytes, list[bytes]]:
+    """All triples in one body, and the same in one a caller."""
     together = candidates(EACH, CALLERS)
-    one = tensors.encode(arrays(together, hidden))
     parts = arrays(together, hidden)
-    many = []
+    each = []
     for caller in range(CALLERS):
         own = together[caller * EACH : (caller + 1) * EACH]
-        rows, triples = np.unique(own[:, [0, 2]], return_inverse=True)
-        entities = parts["entities"][rows]
-        relations = parts["relations"][[caller]]
-        indices = np.stack([triples.reshape(-1, 2)[:, 0], np.zeros(EACH, int), triples.reshape(-1, 2)[:, 1]], axis=1)
-        many.append(tensors.encode({"entities": entities, "relations": relations, "triples": indices.astype(np.int32)}))
+        rows, places = np.unique(own[:, [0, 2]], return_inverse=True)
+        heads, tails = places.reshape(-1, 2).T
+        triples = np.stack([heads, np.zeros(EACH, dtype=np.int64), tails], axis=1).astype(np.int32)
+        held = {"entities": parts["entities"][rows], "relations": parts["relations"][[caller]]}
+        each.append(tensors.encode(held | {"triples": triples}))
+    return tensors.encode(parts), each
+
+
+def main() -> None:
+    """Measure and print."""
+    one, each = bodies(SMOLLM2_135M["hidden_size"])
     with scorer(checkpoint()) as client, ThreadPoolExecutor(CALLERS) as pool:
         clients = [httpx.Client(base_url=client.base_url, timeout=600) for _ in range(CALLERS)]
 
-        def caller(number: int) -> None:
+        def call(number: int) -> None:
             for _ in range(REPEATS):
-                post(clients[number], "/score", many[number])
+                post(clients[number], "/score", each[number])
 
         def callers() -> None:
-            list(pool.map(caller, range(CALLERS)))
+            list(pool.map(call, range(CALLERS)))
 
         def alone() -> None:
             for _ in range(REPEATS):

@@ -3,7 +3,7 @@
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -62,10 +62,10 @@ def forward_flops(shape: Mapping[str, Any], tokens: int, seen: int, reads: int, 
     rest = 2 * H * H + 3 * H * shape["intermediate_size"]
     linear = (L - 1) * tokens * (keys_values + rest) + tokens * keys_values + reads * rest
     attention = 2 * seen * H * ((L - 1) * tokens + reads)
-    return 2.0 * (linear + attention + (reads * H * shape["vocab_size"] if vocabulary else 0))
+    return float(2 * (linear + attention + (reads * H * shape["vocab_size"] if vocabulary else 0)))
 
 
-def show(title: str, rows: list[tuple[str, ...]], columns: tuple[str, ...], result: Mapping[str, Any]) -> None:
+def show(title: str, rows: Sequence[tuple[str, ...]], columns: tuple[str, ...], result: Mapping[str, Any]) -> None:
     """Print a table, and the figures as one JSON line."""
     table = Table(*columns, title=title)
     for row in rows:

@@ -21,7 +21,7 @@ def resident(client: httpx.Client) -> float:
     """MiB that the server of a client holds."""
     port = client.base_url.port
     listening = next(c for c in psutil.net_connections("tcp") if c.laddr.port == port and c.status == "LISTEN")
-    return psutil.Process(listening.pid).memory_info().rss / 2**20
+    return float(psutil.Process(listening.pid).memory_info().rss) / 2**20
 
 
 def main() -> None:

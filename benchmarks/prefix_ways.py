@@ -46,9 +46,10 @@ def packed_row(model: LlamaForCausalLM, rows: Tensor) -> Callable[[], Tensor]:
     ends = torch.arange(CANDIDATES, device=rows.device) * SUFFIX + PREFIX + SUFFIX - 1
 
     def run() -> Tensor:
-        return model(
+        logits: Tensor = model(
             inputs_embeds=rows, attention_mask=mask, position_ids=positions, logits_to_keep=ends, use_cache=False
         ).logits
+        return logits
 
     return run
 
@@ -61,7 +62,8 @@ def prefix_cache(model: LlamaForCausalLM, rows: Tensor) -> Callable[[], Tensor]:
         cache = DynamicCache()
         model(inputs_embeds=rows[:, :PREFIX], past_key_values=cache, logits_to_keep=1)
         cache.batch_repeat_interleave(CANDIDATES)
-        return model(inputs_embeds=suffixes, past_key_values=cache, logits_to_keep=1).logits
+        logits: Tensor = model(inputs_embeds=suffixes, past_key_values=cache, logits_to_keep=1).logits
+        return logits
 
     return run
 

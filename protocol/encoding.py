@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from protocol.messages import (
     SLOT_TENSORS,
@@ -19,9 +19,10 @@ from protocol.messages import (
 )
 from protocol.tensors import TensorSpec
 
-Layer = Literal["last", "middle"] | Annotated[int, Field(ge=1, strict=True)]
+Layer = Literal["last", "middle"] | int
 ReadLayer = Annotated[
-    Layer,
+    Annotated[Literal["last", "middle"], Tag("<name>")] | Annotated[int, Field(ge=1, strict=True), Tag("<number>")],
+    Discriminator(lambda layer: "<name>" if isinstance(layer, str) else "<number>"),
     Field(
         description="After which layer the state is read; later ones are not computed. `last` is after the model's "
         "final norm; a number i, from 1 on, is `hidden_states[i]` of transformers; `middle` is half of the layers."
@@ -56,12 +57,18 @@ class EncodeGradientRequest(EncodeRequest):
 
 
 class EncodeHeader(SlotsHeader):
-    """The message of a safetensors body for `/encode` and `/encode/gradient`."""
+    """The message of a safetensors body for `/encode`."""
 
     readout: StateReadout = "state"
     layer: ReadLayer = "last"
     templates: Templates = None
     keep: Keep = False
+
+
+class EncodeGradientHeader(EncodeHeader):
+    """The message of a safetensors body for `/encode/gradient`."""
+
+    vectors_as: Literal["input"] = "input"
 
 
 class EncodeReply(Provenance):

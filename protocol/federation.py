@@ -49,6 +49,7 @@ class ScorerIdentity(Strict):
     model: str = Field(min_length=1)
     revision: str = Field(min_length=1)
     dtype: str = Field(min_length=1, description="Of its weights and activations.")
+    quantization: str | None = Field(None, description="`8bit` or `4bit`, where its weights are held so.")
     query_hash: str = Field(min_length=1, description="As the scorer's `/info` states it.")
     hidden: int = Field(ge=1, description="The model's hidden size.")
 

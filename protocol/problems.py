@@ -19,6 +19,7 @@ Raise them where the fault is known. Services turn them into responses in one pl
 responses back into them with `problem_from_response`.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Annotated, Any, ClassVar
@@ -34,6 +35,9 @@ def _encodable(text: Any) -> Any:
     """JSON can spell half a surrogate pair, which UTF-8 cannot; echo it as it was spelt."""
     return text.encode(errors="backslashreplace").decode() if isinstance(text, str) else text
 
+
+_MEMBER = re.compile(r"<\w+>")
+"""A tag of a union's member, as this package writes them. Pydantic puts it into paths, where it names no field."""
 
 Echo = Annotated[str, BeforeValidator(_encodable)]
 """Text that may hold parts of a refused request."""
@@ -167,7 +171,8 @@ class InvalidRequest(ProblemError):
         """Refusals as pydantic lists them, each with its `loc` and `msg`."""
         errors = []
         for item in items:
-            field = ".".join([prefix, *map(str, item["loc"])] if prefix else map(str, item["loc"]))
+            path = [str(part) for part in item["loc"] if not _MEMBER.fullmatch(str(part))]
+            field = ".".join([prefix, *path] if prefix else path)
             errors.append(FieldError(field=field or "body", message=item["msg"].removeprefix("Value error, ")))
         return cls("; ".join(f"{e.field}: {e.message}" for e in errors[:3]), errors=errors[:20])
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from protocol.messages import (
     SLOT_TENSORS,
@@ -27,6 +27,19 @@ Template = Annotated[
 ]
 
 
+def _form(candidates: object) -> str:
+    named = isinstance(candidates, list) and candidates and isinstance(candidates[0], str)
+    return "<names>" if named else "<indices>"
+
+
+Candidates = Annotated[
+    Annotated[list[Name], Field(min_length=1), Tag("<names>")]
+    | Annotated[list[Index], Field(min_length=1), Tag("<indices>")],
+    Discriminator(_form),
+    Field(description="Names, or indices into `entities`."),
+]
+
+
 class RankRequest(Strict):
     """Candidates to rank for (head, relation, ?) or (?, relation, tail).
 
@@ -41,7 +54,7 @@ class RankRequest(Strict):
     relations: list[Slot] = Field([], description="What the query's second index points at.")
     query: tuple[Index, Index] | None = Field(None, description="[given entity, relation] indices.")
     side: Side = Field(TAIL, description="With `query`: 0 asks for the tail, 1 for the head.")
-    candidates: list[Name] | list[Index] = Field(description="Names, or indices into `entities`.", min_length=1)
+    candidates: Candidates
     readout: Chosen = "verdict"
     template: Template = None
     vectors_as: VectorsAs = "input"

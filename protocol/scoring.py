@@ -30,12 +30,13 @@ class NamedTriple(Strict):
 
 
 def _form(triple: object) -> str:
-    return "named" if isinstance(triple, dict | NamedTriple) else "indices"
+    return "<names>" if isinstance(triple, dict | NamedTriple) else "<indices>"
 
 
 # Told apart by their form, so that an error speaks of the form that was meant.
 Triple = Annotated[
-    Annotated[tuple[Index, Index, Index], Tag("indices")] | Annotated[NamedTriple, Tag("named")], Discriminator(_form)
+    Annotated[tuple[Index, Index, Index], Tag("<indices>")] | Annotated[NamedTriple, Tag("<names>")],
+    Discriminator(_form),
 ]
 
 _READOUT = Field(description="How the score is read from the model.")

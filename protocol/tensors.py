@@ -20,6 +20,7 @@ from protocol.problems import InvalidRequest
 MEDIA_TYPE = "application/safetensors"
 MAX_HEADER_BYTES = 16 << 20  # names and texts of a large batch; the numbers are not in the header
 MAX_TENSORS = 64
+MAX_ROW = 1 << 31  # numbers of one row of a tensor that has none
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
@@ -148,5 +149,6 @@ def _check_tensor(name: str, entry: Any, spec: TensorSpec, sizes: dict[str, int]
     for dimension, size in zip(spec.shape, shape, strict=True):
         if isinstance(dimension, str):
             sizes[dimension] = size
-    if math.prod(shape) == 0 and shape and shape[0] != 0:
+    # A batch may hold no row; its rows must still be of a size that there could be.
+    if 0 in shape and (shape[0] != 0 or math.prod(size or 1 for size in shape[1:]) > MAX_ROW):
         raise InvalidRequest.of(name, f"shape {shape} holds no number")

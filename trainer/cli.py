@@ -17,7 +17,7 @@ from trainer import commands
 from trainer.federation import NotInvited, TrainingStopped
 from trainer.graph import DataError
 from trainer.home import HomeUnusable
-from trainer.inputs import UsageError
+from trainer.inputs import ScorerAt, UsageError
 from trainer.processes import ProcessFailed, stop_on_sigterm
 from trainer.ranking import ScoresNotFinite
 from trainer.saved import ModelMissing
@@ -60,6 +60,10 @@ Scorer = Annotated[
         "run your own where you trust nobody's.",
         envvar="TRAINER_SCORER",
     ),
+]
+ScorerKeyFile = Annotated[
+    Path | None,
+    typer.Option(help="File with the scorer's API key, where it asks for one.", envvar="TRAINER_SCORER_KEY_FILE"),
 ]
 CoordinatorUrl = Annotated[str, typer.Option(help="Address of the coordinator.", envvar="TRAINER_COORDINATOR")]
 Seed = Annotated[int, typer.Option(help="The same seed repeats a run.", min=0)]
@@ -128,6 +132,7 @@ def start(
     coordinator: CoordinatorUrl = "http://127.0.0.1:8001",
     interaction: Interaction = "transe",
     scorer: Scorer = None,
+    scorer_key_file: ScorerKeyFile = None,
     clients: Annotated[int, typer.Option(help="Begin when so many have joined.", min=1)] = 3,
     fraction: Annotated[float, typer.Option(help="Part of the clients drawn a round.", min=0.0, max=1.0)] = 1.0,
     quorum: Annotated[int, typer.Option(help="Updates that close a round at its deadline.", min=1)] = 1,
@@ -154,7 +159,8 @@ def start(
         "deadline_seconds": deadline,
     }
     changes |= {"seed": seed, "dim": dim, "rounds": rounds, "evaluate_every": evaluate_every, "patience": patience}
-    commands.run_start(console, operator_token_file, coordinator, interaction, scorer, once, changes, local)
+    at = ScorerAt(scorer, scorer_key_file)
+    commands.run_start(console, operator_token_file, coordinator, interaction, at, once, changes, local)
 
 
 @app.command()
@@ -178,6 +184,7 @@ def join(
         typer.Option(help="File with the invitation token; needed once.", envvar="TRAINER_INVITATION_FILE"),
     ] = None,
     scorer: Scorer = None,
+    scorer_key_file: ScorerKeyFile = None,
     name: Annotated[
         str | None, typer.Option(help="What people call you; the data folder's by default.", envvar="TRAINER_NAME")
     ] = None,
@@ -197,7 +204,8 @@ def join(
 
     Example: `tripleherd join --data data/umls/client_0 --shared-key-file key --invitation-file invitation`
     """
-    commands.run_join(console, data, shared_key_file, coordinator, invitation_file, scorer, name, home, names)
+    at = ScorerAt(scorer, scorer_key_file)
+    commands.run_join(console, data, shared_key_file, coordinator, invitation_file, at, name, home, names)
 
 
 @app.command()
@@ -206,6 +214,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Where the model and results.json are written.")],
     interaction: Interaction = "transe",
     scorer: Scorer = None,
+    scorer_key_file: ScorerKeyFile = None,
     seed: Seed = 0,
     dim: Dim = None,
     rounds: Rounds = None,
@@ -222,7 +231,7 @@ def train(
     """
     local = {"local_epochs": local_epochs, "learning_rate": learning_rate, "loss": loss}
     changes = {"seed": seed, "dim": dim, "rounds": rounds, "evaluate_every": evaluate_every, "patience": patience}
-    commands.run_train(console, data, out, interaction, scorer, names, changes, local)
+    commands.run_train(console, data, out, interaction, ScorerAt(scorer, scorer_key_file), names, changes, local)
 
 
 @app.command()
@@ -231,12 +240,13 @@ def evaluate(
     data: Annotated[str, typer.Option(help="Folder with train, valid and test.tsv.")],
     test: Annotated[bool, typer.Option("--test/--valid", help="Which triples are ranked.")] = True,
     scorer: Scorer = None,
+    scorer_key_file: ScorerKeyFile = None,
 ) -> None:
     """Rank a folder's test triples with a trained model: both sides, filtered, realistic.
 
     Example: `tripleherd evaluate .tripleherd/client_0/CLIENT/TRAINING/fusion --data data/umls/client_0`
     """
-    commands.run_evaluate(console, model, data, "test" if test else "valid", scorer)
+    commands.run_evaluate(console, model, data, "test" if test else "valid", ScorerAt(scorer, scorer_key_file))
 
 
 @app.command()
@@ -248,12 +258,13 @@ def predict(
     top: Annotated[int, typer.Option(help="How many to show.", min=1)] = 10,
     data: Annotated[str | None, typer.Option(help="Mark answers that this folder's triples hold.")] = None,
     scorer: Scorer = None,
+    scorer_key_file: ScorerKeyFile = None,
 ) -> None:
     """The most plausible tails of (head, relation, ?), or heads of (?, relation, tail).
 
     Example: `tripleherd predict .tripleherd/client_0/CLIENT/TRAINING/fusion --head virus --relation causes --top 5`
     """
-    commands.run_predict(console, model, head, relation, tail, top, data, scorer)
+    commands.run_predict(console, model, head, relation, tail, top, data, ScorerAt(scorer, scorer_key_file))
 
 
 def _interactions(given: list[str] | None) -> list[InteractionName]:

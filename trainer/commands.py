@@ -22,7 +22,17 @@ from trainer.demo import Demo
 from trainer.federation import Participant, client_result, join, opaque_order, seed_of
 from trainer.graph import DataError, Graph, write_folder
 from trainer.home import Home
-from trainer.inputs import UsageError, graph_of, position_of, progress, saved_model, scorer_for, secret_in, settings_of
+from trainer.inputs import (
+    ScorerAt,
+    UsageError,
+    graph_of,
+    position_of,
+    progress,
+    saved_model,
+    scorer_for,
+    secret_in,
+    settings_of,
+)
 from trainer.interactions import Interaction, interaction_of
 from trainer.local import train_alone
 from trainer.model import Model
@@ -77,7 +87,7 @@ def run_start(
     token_file: Path,
     coordinator: str,
     interaction: InteractionName,
-    scorer: str | None,
+    scorer: ScorerAt,
     once: bool,
     changes: dict[str, Any],
     local: dict[str, Any],
@@ -101,7 +111,7 @@ def run_join(
     shared_key_file: Path,
     coordinator: str,
     invitation_file: Path | None,
-    scorer: str | None,
+    scorer: ScorerAt,
     name: str | None,
     home: Path | None,
     names: bool,
@@ -141,7 +151,7 @@ def run_train(
     sources: list[str],
     out: Path,
     interaction: InteractionName,
-    scorer: str | None,
+    scorer: ScorerAt,
     names: bool,
     changes: dict[str, Any],
     local: dict[str, Any],
@@ -176,7 +186,7 @@ def run_train(
     console.print(table(results, f"{mode}, both sides, weighted by test triples"))
 
 
-def run_evaluate(console: Console, folder: Path, data: str, split: Split, scorer: str | None) -> None:
+def run_evaluate(console: Console, folder: Path, data: str, split: Split, scorer: ScorerAt) -> None:
     """Rank a split with a saved model and print the metrics of each side."""
     with progress(console) as (say, now), saved_model(folder, scorer, say) as model:
         graph = graph_of(data, say)
@@ -200,7 +210,7 @@ def run_predict(
     tail: str | None,
     top: int,
     data: str | None,
-    scorer: str | None,
+    scorer: ScorerAt,
 ) -> None:
     """Print the best candidates of one query."""
     if (head is None) == (tail is None):

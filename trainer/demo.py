@@ -22,6 +22,8 @@ from trainer.processes import Child, Processes
 from trainer.results import ClientResult, read_results, rows, write
 from trainer.split import deal
 
+_SCORER = {"SCORER_WORKERS": "2", "SCORER_THREADS": "1", "SCORER_MERGE": "false"}
+"""Two calls at once; never merged, or the last bits of a client's numbers would depend on when the others call."""
 LINE_SECONDS = 10.0
 """Between two progress lines where the output is no terminal."""
 
@@ -114,7 +116,7 @@ class Demo:
         # Entity keys decide where entity rows start. Nothing is hidden from anybody on one machine, so a key made from
         # the seed costs nothing and lets the same seed give the same table.
         (folder / "shared-key").write_text(hashlib.sha256(f"demo {self.seed}".encode()).hexdigest())
-        scorer = processes.serve("scorer", "services.scorer.app:create_app", {"SCORER_WORKERS": "2"})
+        scorer = processes.serve("scorer", "services.scorer.app:create_app", _SCORER)
         environment = {
             "COORDINATOR_DATA_DIR": str(self.folder / "coordinator"),
             "COORDINATOR_INVITATION_TOKEN_FILE": str(folder / "invitation"),

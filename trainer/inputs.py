@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,14 @@ from trainer.service import Service
 
 class UsageError(Exception):
     """The arguments do not fit together; the message says which would."""
+
+
+@dataclass(frozen=True)
+class ScorerAt:
+    """Where the scorer is, and the file of its key, where they were given."""
+
+    url: str | None = None
+    key_file: Path | None = None
 
 
 @contextmanager
@@ -77,7 +86,7 @@ def settings_of(
 @contextmanager
 def scorer_for(
     interaction: InteractionName,
-    url: str | None,
+    at: ScorerAt,
     say: Report,
     names: Names | None = None,
     wanted: ScorerIdentity | None = None,
@@ -85,15 +94,15 @@ def scorer_for(
     """The scorer for `llama`, to which names go where they are given; nothing for other interactions.
 
     Raises:
-        UsageError: A scorer is needed, and no address was given.
+        UsageError: A scorer is needed, and no address was given, or its key cannot be read.
         WrongScorer: It is not the one that is wanted.
     """
     if interaction != "llama":
         yield None
         return
-    if url is None:
+    if at.url is None:
         raise UsageError("the interaction `llama` needs a scorer: give its address as --scorer")
-    with Service("scorer", url, None, say) as service:
+    with Service("scorer", at.url, secret_in(at.key_file) if at.key_file else None, say) as service:
         scorer = ScorerClient(service, names)
         if wanted is not None:
             scorer.require(wanted)
@@ -101,7 +110,7 @@ def scorer_for(
 
 
 @contextmanager
-def saved_model(folder: Path, scorer: str | None, say: Report) -> Iterator[SavedModel]:
+def saved_model(folder: Path, scorer: ScorerAt, say: Report) -> Iterator[SavedModel]:
     """A saved model, with its scorer where it needs one, asked as it was in training.
 
     Raises:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol import tensors
-from protocol.federation import ScorerIdentity
 from protocol.encoding import ENCODE_GRADIENT_REPLY_TENSORS, ENCODE_REPLY_TENSORS
+from protocol.federation import ScorerIdentity
 from protocol.info import Info
 from trainer.interactions.llama import EncoderCall, Floats
 from trainer.service import Service
@@ -22,6 +22,8 @@ HEADER_BYTES = 64 << 10
 """Room in a body for the header and for each query's indices."""
 NAME_BYTES = 1 << 10
 """Room in a body for the names of one query's slots."""
+_EXACTLY = ("revision", "dtype", "quantization", "query_hash", "hidden")
+"""What must be equal at all clients' scorers. The same weights may go by another name."""
 
 
 class WrongScorer(Exception):
@@ -82,21 +84,22 @@ class ScorerClient:
         """Refuse to work for a training that is fixed to another scorer.
 
         Raises:
-            WrongScorer: Its weights, dtype or templates differ. The same weights may go by another name.
+            WrongScorer: Its weights, dtype, quantisation or templates differ.
         """
         mine = self.identity
-        if differs := [
-            f for f in ("revision", "dtype", "query_hash", "hidden") if getattr(mine, f) != getattr(wanted, f)
-        ]:
+        if differs := [field for field in _EXACTLY if getattr(mine, field) != getattr(wanted, field)]:
             raise WrongScorer(
                 f"the scorer at {self.service.url} serves {mine.model} ({mine.revision[:12]}), but the training is "
                 f"fixed to {wanted.model} ({wanted.revision[:12]}): {', '.join(differs)} differ. "
                 "Start a scorer with that model and revision, and give its address"
             )
 
-    def encode(self, call: EncoderCall) -> Floats:
-        """States of the queries, float32 [q, hidden], in as many calls as the scorer's limits ask for."""
-        return np.concatenate([self._encode(call.part(queries)[0]) for queries in self._parts(call)])
+    def encode(self, call: EncoderCall, keep: bool = False) -> Floats:
+        """States of the queries, float32 [q, hidden], in as many calls as the scorer's limits ask for.
+
+        With `keep`, the scorer holds on to what it computed for a few seconds, and `gradient` costs half as much.
+        """
+        return np.concatenate([self._encode(call.part(queries)[0], keep) for queries in self._parts(call)])
 
     def gradient(self, call: EncoderCall, grad_states: Floats) -> tuple[Floats, Floats]:
         """d(loss)/d(vectors) of entities [n, k, hidden] and relations [m, k, hidden], summed over the calls."""
@@ -122,8 +125,8 @@ class ScorerClient:
         for start in range(0, len(call.queries), max(1, most)):
             yield slice(start, start + max(1, most))
 
-    def _encode(self, call: EncoderCall) -> Floats:
-        reply = self.service.tensors("POST", "/encode", self._body(call, {}))
+    def _encode(self, call: EncoderCall, keep: bool) -> Floats:
+        reply = self.service.tensors("POST", "/encode", self._body(call, {}, keep=keep))
         sizes = {"q": len(call.queries), "hidden": self.hidden}
         arrays, message = tensors.decode(reply, ENCODE_REPLY_TENSORS, sizes)
         self._same(message)
@@ -144,11 +147,11 @@ class ScorerClient:
         if made_by != (self.info.revision, self.info.query_hash):
             raise WrongScorer(f"the scorer at {self.service.url} serves another model than when this training began")
 
-    def _body(self, call: EncoderCall, extra: Mapping[str, NDArray[np.float32]]) -> bytes:
+    def _body(self, call: EncoderCall, extra: Mapping[str, NDArray[np.float32]], **said: object) -> bytes:
         arrays: dict[str, NDArray[Any]] = {
             "entities": call.entities,
             "relations": call.relations,
             "queries": call.queries,
             "sides": call.sides,
         }
-        return tensors.encode(arrays | dict(extra), self.names.message(call) if self.names else {})
+        return tensors.encode(arrays | dict(extra), (self.names.message(call) if self.names else {}) | said)

@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import torch
 
 from services.scorer.checkpoint import Checkpoint, LoadError, Stored

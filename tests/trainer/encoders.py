@@ -28,7 +28,7 @@ class TinyEncoder:
         mixed = mixed + torch.einsum("qkh,khj->qj", relations[queries[:, 1]], self.relation.to(dtype))
         return torch.tanh(mixed + self.side.to(dtype)[sides])
 
-    def encode(self, call: EncoderCall) -> Floats:
+    def encode(self, call: EncoderCall, keep: bool = False) -> Floats:
         """As the scorer's `/encode`."""
         self.calls.append(call)
         return self._run(call)[0].detach().numpy()

@@ -28,8 +28,8 @@ class Encoder(Protocol):
 
     hidden: int
 
-    def encode(self, call: "EncoderCall") -> Floats:
-        """States of the queries."""
+    def encode(self, call: "EncoderCall", keep: bool = False) -> Floats:
+        """States of the queries; `keep` says that their gradient is asked for next."""
 
     def gradient(self, call: "EncoderCall", grad_states: Floats) -> tuple[Floats, Floats]:
         """d(loss)/d(entities) and d(loss)/d(relations) for given d(loss)/d(states)."""
@@ -99,7 +99,7 @@ class RemoteEncode(torch.autograd.Function):
     def forward(ctx: Any, entities: Tensor, relations: Tensor, batch: UniqueRows, encoder: Encoder) -> Tensor:
         """States [q, hidden] of entities [n, k, hidden] and relations [m, k, hidden]."""
         ctx.call, ctx.encoder = EncoderCall.of(entities, relations, batch), encoder
-        return torch.from_numpy(encoder.encode(ctx.call))
+        return torch.from_numpy(encoder.encode(ctx.call, keep=any(ctx.needs_input_grad)))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
