@@ -6,7 +6,7 @@ responses is `install`.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
@@ -14,6 +14,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
 
 from protocol.problems import (
     KINDS,
@@ -31,6 +33,8 @@ from protocol.problems import (
 log = logging.getLogger(__name__)
 
 JSON = "application/json"
+REPLY_PART = 1 << 18
+"""Bytes of a reply that are handed to the connection at once."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -78,8 +82,10 @@ def media_type(request: Request, accepted: Sequence[str]) -> str:
     """The media type of the request's body.
 
     Raises:
-        WrongMediaType: It is not among those accepted.
+        WrongMediaType: It is not among those accepted, or the body is compressed.
     """
+    if (coding := request.headers.get("content-encoding", "identity").lower()) != "identity":
+        raise WrongMediaType(f"Content-Encoding is {coding!r}; send the body as it is")
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if given not in accepted:
         raise WrongMediaType(f"Content-Type is {given or 'absent'!r}; send {' or '.join(accepted)}")
@@ -95,7 +101,7 @@ async def read_body(request: Request, limit: int, seconds: float | None = None) 
     """
     refusal = BodyTooLarge(f"the body is over {limit} bytes; send less in one call", limit=limit)
     stated = request.headers.get("content-length", "")
-    if stated.isdigit() and int(stated) > limit:
+    if stated.isdecimal() and int(stated) > limit:
         raise refusal
     body = bytearray()
     try:
@@ -107,6 +113,32 @@ async def read_body(request: Request, limit: int, seconds: float | None = None) 
     except TimeoutError as error:
         raise TooSlow(f"the body did not arrive within {seconds:g} s; send it faster, or less in one call") from error
     return bytes(body)
+
+
+class Reply(Response):
+    """A large body, sent in parts; a client that takes no part of it for so many seconds is left.
+
+    Sent as a whole, it would stay in memory for as long as its client pleases.
+    """
+
+    def __init__(self, body: bytes, media_type: str, seconds: float) -> None:
+        super().__init__(body, media_type=media_type)
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it. Raises `ClientDisconnect` where it is not taken, which ends the connection."""
+        for message in self._messages():
+            try:
+                async with asyncio.timeout(self._seconds):
+                    await send(message)
+            except TimeoutError as error:
+                raise ClientDisconnect from error
+
+    def _messages(self) -> Iterator[Message]:
+        yield {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        for start in range(0, len(self.body), REPLY_PART):
+            yield {"type": "http.response.body", "body": self.body[start : start + REPLY_PART], "more_body": True}
+        yield {"type": "http.response.body"}
 
 
 def parse_json(model: type[Model], body: bytes) -> Model:

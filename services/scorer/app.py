@@ -34,7 +34,7 @@ from services import logs, web
 from services.scorer import pages
 from services.scorer.auth import Gate, RequireKey, read_key
 from services.scorer.loading import LoadError
-from services.scorer.metrics import Kind
+from services.scorer.metrics import Kind, Metrics
 from services.scorer.service import Route, Service
 from services.scorer.settings import Settings
 from services.scorer.worker import Places
@@ -60,11 +60,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     chosen = settings or read_settings(Settings, "scorer")
     if settings is None:
         logs.configure()
+    metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = app.state.service = await asyncio.to_thread(Service, chosen)
-        app.state.metrics = service.metrics
+        service = app.state.service = await asyncio.to_thread(Service, chosen, metrics)
         await service.warm()
         yield
         await service.close()
@@ -85,11 +85,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     _add_encoding(app)
     _add_status(app)
     web.install_openapi(app, pages.MODELS)
-
-    def ended(route: str, status: int, seconds: float) -> None:
-        app.state.service.metrics.answered(route, status, seconds)
-
-    app.add_middleware(logs.RequestLog, ended=ended)
+    app.add_middleware(logs.RequestLog, ended=metrics.answered)
     app.add_middleware(_PlainStartFailure)
     return app
 
@@ -234,7 +230,7 @@ async def _answer(request: Request, service: Service, route: Route, kind: Kind) 
             await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not answer.done():
                 return Response(status_code=CLIENT_GONE)  # nobody reads it; the number is what nginx logs for this
-            return Response(answer.result(), media_type=media)
+            return web.Reply(answer.result(), media, settings.body_seconds)
         finally:
             gone.cancel()
             answer.cancel()

@@ -175,7 +175,9 @@ class OpenAIBackend:
         """As `Remote.score`, which says what is raised."""
         template = self.templates[self.chosen(call, side)]
         if call.keep:
-            raise InvalidRequest.of("keep", "this scorer's backend gives no gradients; leave it out")
+            raise InvalidRequest.of("keep", "the backend openai gives no gradients; leave it out")
+        if call.entities.counts.any() or call.relations.counts.any():
+            raise InvalidRequest.of("vectors_as", "the backend openai takes no vectors as they are; send `numbers`")
         return lambda: self._remote.score(call, template)
 
     def score_gradient(self, call: ScoreCall, given: ScoreGradient) -> Start[Gradients]:
@@ -192,6 +194,8 @@ class OpenAIBackend:
 
     def chosen(self, call: ScoreCall, side: int) -> str:
         """Raises `InvalidRequest` where there is no such template, or no such readout."""
+        if call.readout not in self.readouts:
+            raise _not_offered()
         name = call.template or DEFAULTS[call.readout, side]
         if name not in self.templates or call.readout not in self.templates[name].readouts:
             raise InvalidRequest.of("template", f"the backend openai has no {name!r} for {call.readout}; see GET /info")
@@ -212,7 +216,9 @@ class OpenAIBackend:
 
 def _not_offered() -> InvalidRequest:
     return InvalidRequest.of(
-        "readout", "the backend openai has no hidden states and no gradients; call a scorer that runs a LLaMA itself"
+        "readout",
+        f"the backend openai offers {' and '.join(OpenAIBackend.readouts)}, and no gradients; for the rest, call a "
+        "scorer that runs a LLaMA itself",
     )
 
 

@@ -12,10 +12,14 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
 
 from protocol.problems import KINDS, ProblemError
+
+# Each series would have a second one, with the time of its start, which the text format cannot tell from a gauge.
+disable_created_metrics()
 
 Kind = Literal["forward", "gradient"]
 KINDS_OF_WORK: tuple[Kind, ...] = get_args(Kind)

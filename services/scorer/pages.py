@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from protocol.encoding import (
+    EncodeGradientHeader,
     EncodeGradientReply,
     EncodeGradientRequest,
     EncodeHeader,
@@ -50,6 +51,7 @@ MODELS: list[type[BaseModel]] = [
     EncodeHeader,
     EncodeGradientRequest,
     EncodeGradientReply,
+    EncodeGradientHeader,
 ]
 
 _INPUTS = (
@@ -90,7 +92,7 @@ RANK_REPLY = (
 )
 ENCODE_BODY = _INPUTS.format(indices=_QUERIES, header="EncodeHeader")
 ENCODE_REPLY = f"`states` F32 [q, hidden]. {_PROVENANCE}"
-GRADIENT_BODY = _INPUTS.format(indices=f"{_QUERIES}; `grad_states` F32 [q, hidden]", header="EncodeHeader")
+GRADIENT_BODY = _INPUTS.format(indices=f"{_QUERIES}; `grad_states` F32 [q, hidden]", header="EncodeGradientHeader")
 GRADIENT_REPLY = f"{_GRADIENTS}. {_PROVENANCE}"
 
 _QUERY: dict[str, Any] = {

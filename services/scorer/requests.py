@@ -18,9 +18,6 @@ from protocol.scoring import Loss
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 
-QUERY = "query"
-"""The field of the one query of a `/rank` call."""
-
 
 class SlotText(NamedTuple):
     """What a slot says in words; `numbers` are vectors written out."""
@@ -105,16 +102,18 @@ class RankCall:
 
     Attributes:
         side: 0 where the tails differ, 1 where the heads do.
+        query: What the query is called in the request.
     """
 
     scored: ScoreCall
     side: int
     top_k: int | None
+    query: str
 
     @property
     def columns(self) -> list[str]:
-        """What each column of the triples is called in the request."""
-        names = [QUERY, QUERY, "candidates"]
+        """What each column of the triples is called in the request; `#` stands for the triple's place."""
+        names = [self.query, self.query, "candidates.#"]
         return names if self.side == 0 else names[::-1]
 
 
@@ -129,7 +128,11 @@ class ScoreGradient:
 
 
 def check_call(
-    call: ScoreCall | EncodeCall, limits: Limits, hidden: int | None, columns: Sequence[str] | None = None
+    call: ScoreCall | EncodeCall,
+    limits: Limits,
+    hidden: int | None,
+    field: str | None = None,
+    columns: Sequence[str] | None = None,
 ) -> None:
     """Refuse what the model must never see.
 
@@ -137,14 +140,16 @@ def check_call(
         call: As it was read.
         limits: Of a call.
         hidden: Of the model; None where vectors are only written out.
-        columns: What each column of the indices is called in the request, where that is not `triples` or `queries`.
+        field: What the prompts are called in the request, where that is not `triples` or `queries`.
+        columns: What each column of the indices is called there, `#` for the prompt's place.
 
     Raises:
         BodyTooLarge: The batch is over one of the limits, which is named.
-        InvalidRequest: A vector is of the wrong size or not finite, a row is empty, or an index is out of range.
+        InvalidRequest: A vector is of the wrong size or not finite, a row is empty, an index is out of range, or a
+            gradient is to come of what has none.
     """
     rows = call.triples if isinstance(call, ScoreCall) else call.queries
-    field = "triples" if isinstance(call, ScoreCall) else "queries"
+    field = field or ("triples" if isinstance(call, ScoreCall) else "queries")
     check_limit(f"{field} in one call", len(rows), "max_prompts", limits.max_prompts)
     if not len(rows):
         raise InvalidRequest.of(field, "is empty; send at least one")
@@ -156,8 +161,10 @@ def check_call(
             check_size(name, slots.vectors, hidden)
         _check_filled(name, slots)
     kinds = [("entity", call.entities), ("relation", call.relations), ("entity", call.entities)]
-    for name, column, (kind, slots) in zip(columns or [field] * 3, rows.T, kinds, strict=False):
+    for name, column, (kind, slots) in zip(columns or [f"{field}.#"] * 3, rows.T, kinds, strict=False):
         _check_indices(name, column, kind, len(slots))
+    if isinstance(call, ScoreCall) and call.keep and call.readout == "likelihood":
+        raise InvalidRequest.of("keep", "the readout likelihood has no gradient to keep anything for; leave it out")
     if isinstance(call, EncodeCall) and (wrong := np.flatnonzero(call.sides > 1)).size:
         raise InvalidRequest.of(f"sides.{wrong[0]}", "is neither 0 (asks for the tail) nor 1 (asks for the head)")
 
@@ -220,7 +227,7 @@ def _check_indices(field: str, indices: Ints, kind: str, rows: int) -> None:
     wrong = np.flatnonzero((indices < 0) | (indices >= rows))
     if wrong.size:
         first = int(wrong[0])
-        place = field if field == QUERY else f"{field}.{first}"
         raise InvalidRequest.of(
-            place, f"{kind} index {indices[first]} is out of range; the call holds {rows} of that kind"
+            field.replace("#", str(first)),
+            f"{kind} index {indices[first]} is out of range; the call holds {rows} of that kind",
         )

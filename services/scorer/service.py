@@ -4,13 +4,15 @@ Reading and writing happen in a few threads of their own, beside the model and b
 """
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from protocol.info import Info
 from protocol.messages import HEAD, TAIL, Provenance, Readout, Usage
+from protocol.problems import ProblemError
 from services.scorer import wire
 from services.scorer.backends import Backend, LlamaBackend, OpenAIBackend
 from services.scorer.loading import LoadError
@@ -22,6 +24,8 @@ from services.scorer.settings import Settings
 from services.scorer.templates import DEFAULTS, BadTemplate, combined_hash
 from services.scorer.templates import load as load_templates
 from services.web import JSON
+
+T = TypeVar("T")
 
 READERS = 4
 """Threads that read bodies and write replies."""
@@ -46,13 +50,13 @@ class Service:
         metrics: What `GET /metrics` says.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
         """Load what the settings name.
 
         Raises:
             LoadError: It cannot be loaded or used.
         """
-        self.metrics = Metrics()
+        self.metrics = metrics or Metrics()
         try:
             templates = load_templates(settings.templates)
         except BadTemplate as error:
@@ -65,25 +69,44 @@ class Service:
         self.info: Info = self._backend.info
         self.metrics.watch(self._backend.waiting, self._backend.kept)
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="scorer-reader")
+        self._readers = asyncio.Semaphore(READERS)
 
     async def warm(self) -> None:
-        """Run every kind of call once: the first pays for allocations and kernels, and let it not be a client's."""
+        """Run both kinds of call once: the first pays for allocations and kernels, and let it not be a client's.
+
+        Raises:
+            LoadError: The model fails on them, or the limits leave no room for any call.
+        """
         if self._backend.hidden is None:
             return
-        await self.answer(self.score, b'{"triples": [{"head": "a", "relation": "b", "tail": "c"}]}', JSON)
-        body = (
-            b'{"entities": [{"name": "a"}], "relations": [{"name": "b"}], "queries": [[0, 0], [0, 0]], "sides": [0, 1]'
-        )
-        await self.answer(self.encode, body + b"}", JSON)
-        zeros = str([[0.0] * self._backend.hidden] * 2).encode()
-        await self.answer(self.encode_gradient, body + b', "grad_states": ' + zeros + b"}", JSON)
+        slots = {"entities": [{"name": "a"}], "relations": [{"name": "b"}]}
+        query = slots | {"queries": [[0, 0]]}
+        calls = [(self.encode, query), (self.encode_gradient, query | {"grad_states": [[0.0] * self._backend.hidden]})]
+        template = self._backend.templates.get(DEFAULTS["verdict", TAIL])
+        if template and "verdict" in template.readouts:
+            calls.append((self.score, slots | {"triples": [[0, 0, 0]]}))
+        try:
+            for route, body in calls:
+                await self.answer(route, json.dumps(body).encode(), JSON)
+        except ProblemError as error:
+            raise LoadError(f"cannot use {self.info.model!r}: {error.detail}") from error
 
     async def answer(self, route: Route, body: bytes, media: str) -> bytes:
         """The reply to a body. Raises the refusals of `protocol.problems`; cancelling it drops the work."""
-        loop = asyncio.get_running_loop()
-        job = await loop.run_in_executor(self._pool, route, body, media)
+        job = await self._beside(route, body, media)
+        del body
         result = await job.start()
-        return await loop.run_in_executor(self._pool, job.write, result)
+        return await self._beside(job.write, result)
+
+    async def _beside(self, function: Callable[..., T], *given: Any) -> T:
+        """Run it in a reader thread.
+
+        Calls wait here for a thread, and not in the pool: whoever is cancelled before its turn leaves nothing there.
+        """
+        await self._readers.acquire()
+        running = asyncio.get_running_loop().run_in_executor(self._pool, function, *given)
+        running.add_done_callback(lambda _: self._readers.release())
+        return await asyncio.shield(running)  # a thread that has begun goes on, and is busy until it ends
 
     def check(self) -> None:
         """Raise `NotReady` where calls cannot be answered."""
@@ -119,7 +142,7 @@ class Service:
     def rank(self, body: bytes, media: str) -> Job:
         """`POST /rank`."""
         call = wire.read_rank(body, media, self._backend.hidden)
-        check_call(call.scored, self.info.limits, self._backend.hidden, call.columns)
+        check_call(call.scored, self.info.limits, self._backend.hidden, "candidates", call.columns)
         made_by = self._scored_by(call.scored, call.side)
 
         def write(result: Scores) -> bytes:

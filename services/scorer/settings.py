@@ -12,7 +12,9 @@ from protocol.info import Limits
 class Settings(BaseSettings):
     """How the scorer runs. HF_ENDPOINT, HF_HOME and HF_TOKEN are read by the hub's client itself."""
 
-    model_config = SettingsConfigDict(env_prefix="SCORER_", env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SCORER_", env_ignore_empty=True, frozen=True, hide_input_in_errors=True
+    )
 
     backend: Literal["llama", "openai"] = Field(
         "llama", description="`llama` runs a model here; `openai` asks a server with an OpenAI-compatible API."
@@ -29,10 +31,10 @@ class Settings(BaseSettings):
     )
     device: Literal["cpu", "cuda", "auto"] = Field("auto", description="`auto` is cuda where there is one, else cpu.")
     device_map: Literal["auto", "balanced", "sequential"] | None = Field(
-        None, description="How to lay a model's layers over several GPUs; needs the package's `gpu` extra."
+        None, description="How to lay a model over several GPUs: `auto`, `balanced` or `sequential`; needs the `gpu` extra."
     )
     quantization: Literal["8bit", "4bit"] | None = Field(
-        None, description="Load weights in 8 or 4 bits (bitsandbytes); needs the package's `gpu` extra."
+        None, description="`8bit` or `4bit` weights (bitsandbytes); needs the `gpu` extra."
     )
     cache_dir: str | None = Field(None, description="Where hub models are kept; by default the hub client's own cache.")
     templates: Path | None = Field(
@@ -60,7 +62,7 @@ class Settings(BaseSettings):
     )
 
     api_key: SecretStr | None = Field(
-        None, min_length=16, description="Bearer token of callers, at least 16 characters. Or give its file."
+        None, description="Bearer token of callers, at least 16 characters. Or give its file."
     )
     api_key_file: Path | None = Field(None, description="File that holds the callers' token.")
 

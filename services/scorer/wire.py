@@ -13,6 +13,7 @@ from protocol import tensors
 from protocol.encoding import (
     ENCODE_GRADIENT_TENSORS,
     ENCODE_TENSORS,
+    EncodeGradientHeader,
     EncodeGradientReply,
     EncodeGradientRequest,
     EncodeHeader,
@@ -103,7 +104,7 @@ def read_rank(body: bytes, media: str, hidden: int | None) -> RankCall:
             raise InvalidRequest.of("sides.0", "is neither 0 (asks for the tail) nor 1 (asks for the head)")
         entities, relations = (tensor_slots(name, found, header, hidden) for name in ("entities", "relations"))
         query, candidates = found["queries"][0].tolist(), found["candidates"].astype(np.int64)
-        return _ranked(entities, relations, query, candidates, side, header)
+        return _ranked(entities, relations, query, candidates, side, header, "queries.0")
     request = parse_json(RankRequest, body)
     if request.query is not None:
         entities, relations = (json_slots(name, getattr(request, name), hidden) for name in ("entities", "relations"))
@@ -118,12 +119,18 @@ def read_rank(body: bytes, media: str, hidden: int | None) -> RankCall:
 
 
 def _ranked(
-    entities: Slots, relations: Slots, query: list[int], candidates: Ints, side: int, said: RankRequest | RankHeader
+    entities: Slots,
+    relations: Slots,
+    query: list[int],
+    candidates: Ints,
+    side: int,
+    said: RankRequest | RankHeader,
+    field: str = "query",
 ) -> RankCall:
     columns = [np.full(len(candidates), query[0]), np.full(len(candidates), query[1]), candidates]
     triples = np.stack(columns if side == TAIL else columns[::-1], axis=1)
     call = ScoreCall(entities, relations, triples, said.readout, said.template)
-    return RankCall(spelled(call, said.vectors_as), side, said.top_k)
+    return RankCall(spelled(call, said.vectors_as), side, said.top_k, field)
 
 
 def read_encode(body: bytes, media: str, hidden: int | None) -> EncodeCall:
@@ -141,7 +148,7 @@ def read_encode_gradient(body: bytes, media: str, hidden: int | None) -> tuple[E
         grad_states: Floats = found["grad_states"]
         if hidden is not None:
             check_size("grad_states", grad_states, hidden)
-        return _tensor_encode(found, _header(EncodeHeader, message), hidden), grad_states
+        return _tensor_encode(found, _header(EncodeGradientHeader, message), hidden), grad_states
     request = parse_json(EncodeGradientRequest, body)
     if len(request.grad_states) != len(request.queries):
         raise InvalidRequest.of(
@@ -194,7 +201,8 @@ def write_gradient(call: ScoreCall | EncodeCall, result: Gradients, made_by: Pro
         }
         if result.scores is None:
             return tensors.encode(sent, said)
-        return tensors.encode(sent | {"scores": result.scores.astype(np.float32)}, said | {"loss": result.loss})
+        loss = {} if result.loss is None else {"loss": result.loss}
+        return tensors.encode(sent | {"scores": result.scores.astype(np.float32)}, said | loss)
     lists: dict[str, Any] = {
         name: [part.tolist() for part in np.split(gradient, slots.starts[1:])]
         for name, (slots, gradient) in pairs.items()

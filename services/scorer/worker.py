@@ -80,7 +80,7 @@ class Worker:
         self._engine, self._metrics, self._merge = engine, metrics, merge
         self._lanes: dict[Kind, deque[_Call]] = {kind: deque() for kind in KINDS_OF_WORK}
         self._served: Kind = "gradient"
-        self._closing = False
+        self._closing = self._ended = False
         self._wake = threading.Condition()
         self._threads = [
             threading.Thread(target=self._run, args=(threads,), name=f"scorer-{number}", daemon=True)
@@ -92,7 +92,7 @@ class Worker:
     @property
     def alive(self) -> bool:
         """Whether every worker still takes calls."""
-        return all(thread.is_alive() for thread in self._threads)
+        return not self._ended and all(thread.is_alive() for thread in self._threads)
 
     def waiting(self, kind: Kind) -> int:
         """Calls of a kind that wait."""
@@ -104,12 +104,13 @@ class Worker:
         Raises:
             NotReady: A worker has died.
         """
-        if not self.alive:
-            raise NotReady(ENDED)
         call = _Call(task)
         with self._wake:
+            if not self.alive:
+                raise NotReady(ENDED)
             self._lanes[call.kind].append(call)
             self._wake.notify()
+        call.future.add_done_callback(self._leave)
         return call.future
 
     def close(self) -> None:
@@ -122,16 +123,31 @@ class Worker:
 
     def _run(self, threads: int) -> None:
         torch.set_num_threads(threads)  # holds for the thread that sets it
-        while (batch := self._next()) is not None:
-            try:
+        batch: list[tuple[_Call, Work | None]] | None = None
+        try:
+            while (batch := self._next()) is not None:
                 self._execute(batch)
-            except BaseException:  # ends the thread, but nobody may wait for it in vain
-                self._abandon([call for call, _ in batch])
-                raise
-            del batch  # or the last call's tensors would live until the next one
+                batch = None  # or the last call's tensors would live until the next one
+        except BaseException:  # ends the thread, but nobody may wait for it in vain
+            self._abandon([call for call, _ in batch or []])
+            raise
+
+    def _leave(self, future: Future[Result]) -> None:
+        """Drop a call that waits, and all that it holds, as soon as its caller has gone."""
+        if future.cancelled():
+            with self._wake:
+                for lane in self._lanes.values():
+                    for call in [call for call in lane if call.future is future]:
+                        lane.remove(call)
+                        self._drop(call)
+
+    def _drop(self, call: _Call) -> None:
+        if not call.started:
+            self._metrics.dropped()
 
     def _abandon(self, running: list[_Call]) -> None:
         with self._wake:
+            self._ended = True
             waiting = [call for lane in self._lanes.values() for call in lane]
             for lane in self._lanes.values():
                 lane.clear()
@@ -159,8 +175,7 @@ class Worker:
         while lane:
             call = lane.popleft()
             if call.future.cancelled():
-                if not call.started:
-                    self._metrics.dropped()
+                self._drop(call)
                 continue
             work = call.task.next
             if not batch:
@@ -199,8 +214,10 @@ class Worker:
             self._go_on(call)
 
     def _go_on(self, call: _Call) -> None:
-        """Queue the call's next piece, or give its result."""
-        if call.task.next and not call.future.cancelled():
+        """Queue the call's next piece, or give its result; drop it where its caller has gone."""
+        if call.future.cancelled():
+            return
+        if call.task.next:
             with self._wake:
                 self._lanes[call.kind].append(call)
                 self._wake.notify()

@@ -1,20 +1,23 @@
 from collections.abc import Iterator
+from typing import Any
 
-import httpx
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
+from services.scorer import embedded
 from services.scorer.service import Service
 from services.scorer.settings import Settings
 
-from .serving import scorer
+from .models import LLAMA3_ROPE, save, tiny
+from .serving import Process, Served, scorer
 
 torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client of a scorer with the embedded model and small limits."""
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """A client of a scorer with the embedded model and small limits, a process of its own."""
     limits = {
         "SCORER_MAX_BODY_BYTES": "400000",
         "SCORER_MAX_PROMPTS": "600",
@@ -25,6 +28,30 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     }
     with scorer(tmp_path_factory.mktemp("scorer"), **limits) as running:
         yield running
+
+
+class Known(Served):
+    """A served model that is also at hand. Attributes: `model`, its plain form; `hidden`, its size."""
+
+    model: Any
+    hidden: int
+
+
+@pytest.fixture(scope="session", params=["embedded", "another shape"])
+def known(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
+    """The embedded model, and a checkpoint of three layers, grouped queries and scaled rotation."""
+    name, model = "embedded", None
+    if request.param == "embedded":
+        model, _ = embedded.build()
+    else:
+        model = tiny(layers=3, kv_heads=1, rope=LLAMA3_ROPE)
+        model.config.max_position_embeddings = 2048
+        folder = save(tmp_path_factory.mktemp("checkpoint"), model)
+        name, model = str(folder), LlamaForCausalLM.from_pretrained(folder)
+    running = Known(Settings(model=name))
+    running.model, running.hidden = model.eval().requires_grad_(False), model.config.hidden_size
+    yield running
+    running.end()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Tiny LLaMAs of several shapes, and the plain way to run them: one call of the unmodified model for each prompt."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,13 @@ Slot = tuple[str | None, Tensor | None]
 """Text and vectors [k, hidden] of a slot."""
 
 
+@lru_cache
+def _tokenizer() -> Any:
+    return embedded.build_tokenizer()
+
+
 def ids(text: str) -> list[int]:
-    return embedded.build_tokenizer()(text, add_special_tokens=False)["input_ids"]
+    return _tokenizer()(text, add_special_tokens=False)["input_ids"]
 
 
 def plain_prompt(model: Any, template: Template, slots: dict[str, Slot], *, whole: bool = True) -> Tensor:
@@ -96,7 +102,7 @@ def plain_prompt(model: Any, template: Template, slots: dict[str, Slot], *, whol
     def words(text: str) -> Tensor:
         return embed(torch.tensor(ids(text), dtype=torch.long))
 
-    parts = [embed(torch.tensor([embedded.build_tokenizer().bos_token_id]))]
+    parts = [embed(torch.tensor([_tokenizer().bos_token_id]))]
     for place, part in enumerate(template.parts):
         if place % 2 == 0:
             parts.append(words(part.rstrip(" ")))

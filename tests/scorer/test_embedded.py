@@ -1,11 +1,13 @@
 import subprocess
 import sys
 
+import pytest
+
 from services.scorer import embedded
 from services.scorer.engine.words import Words
 from services.scorer.loading import load
 from services.scorer.settings import Settings
-from services.scorer.templates import shipped
+from services.scorer.templates import load as load_templates
 
 
 def test_every_process_builds_the_same_bytes() -> None:
@@ -30,9 +32,16 @@ def test_any_text_survives_the_tokenizer() -> None:
         assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
 
 
-def test_the_words_of_the_templates_are_single_tokens() -> None:
-    words = Words(embedded.build_tokenizer())
-    for template in shipped().values():
-        for part in template.parts[::2]:
-            marks = sum(part.count(mark) for mark in ",?:\n")
-            assert len(words.constant(part)) == len(part.split()) + marks
+@pytest.mark.parametrize("name", ["triple", "triple_head", "tail", "head"])
+def test_the_words_of_the_templates_are_single_tokens(name: str) -> None:
+    words = Words(embedded.build_tokenizer(), 64)
+    for part in load_templates()[name].parts[::2]:
+        marks = sum(part.count(mark) for mark in ",?:\n")
+        assert len(words.constant(part)) == len(part.split()) + marks
+
+
+def test_the_tokenizer_can_be_read_for_every_template_that_ships() -> None:
+    words = Words(embedded.build_tokenizer(), 64)
+    assert words.answers(["yes", "no"]).lead.tolist() == []
+    digits = words.answers([str(digit) for digit in range(10)])
+    assert (len(digits.lead), len(set(digits.tokens.tolist()))) == (1, 10)

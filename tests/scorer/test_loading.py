@@ -47,6 +47,7 @@ def test_on_the_cpu_weights_are_float32_by_default(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("setting", ["quantization", "device_map"])
 def test_the_embedded_model_is_not_quantised_or_spread(setting: str) -> None:
+    pytest.importorskip("accelerate")
     value = {"quantization": "4bit", "device_map": "auto"}[setting]
     message = refusal(model="embedded", **{setting: value})
     assert f"SCORER_{setting.upper()}" in message

@@ -33,8 +33,13 @@ class Vocabulary:
         """Log of the sum over the vocabulary of exp(logit), [E]."""
         part = max(1, LOGITS // len(self._weight))
         states = states.to(self._weight.device, self._weight.dtype)
-        found = [(some @ self._weight.T).to(self.exact).logsumexp(1) for some in states.split(part)]
-        return torch.cat(found)
+        return torch.cat([self._logsumexp(some) for some in states.split(part)])
+
+    def _logsumexp(self, states: Tensor) -> Tensor:
+        # In place: logits are by far the largest numbers of a readout.
+        logits = (states @ self._weight.T).to(self.exact)
+        highest = logits.amax(1, keepdim=True)
+        return logits.sub_(highest).exp_().sum(1).log_() + highest[:, 0]
 
 
 @dataclass(frozen=True)
