@@ -31,7 +31,8 @@ class Settings(BaseSettings):
     )
     device: Literal["cpu", "cuda", "auto"] = Field("auto", description="`auto` is cuda where there is one, else cpu.")
     device_map: Literal["auto", "balanced", "sequential"] | None = Field(
-        None, description="How to lay a model over several GPUs: `auto`, `balanced` or `sequential`; needs the `gpu` extra."
+        None,
+        description="How to lay a model over several GPUs: `auto`, `balanced` or `sequential`; needs the `gpu` extra.",
     )
     quantization: Literal["8bit", "4bit"] | None = Field(
         None, description="`8bit` or `4bit` weights (bitsandbytes); needs the `gpu` extra."

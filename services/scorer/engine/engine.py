@@ -100,7 +100,7 @@ class Engine:
         """
         plan = self.planner.score(call, side, self._budget(gradient=call.keep))
         task = ScoreTask(plan, self._readout(call, side))
-        return self._keeping(task, call)
+        return task if call.readout == "likelihood" else self._keeping(task, call)
 
     def score_gradient(self, call: ScoreCall, given: ScoreGradient) -> Task:
         """A task that ends in `Gradients`. Raises as `score` does, or `InvalidRequest` for groups without negatives."""
@@ -182,13 +182,13 @@ class Engine:
         with _model_faults():
             assert task.ran is not None
             for ran in task.ran:
-                given, scale = _scaled(task.given(ran.numbers, ran.output), ran.leaf.dtype)
+                given, scale = _scaled(task.given(ran.numbers, ran.output), ran.output, ran.leaf.dtype)
                 (gradient,) = torch.autograd.grad(ran.output, ran.leaf, given)
                 task.add_gradient(ran.rows, gradient.to(self._vocabulary.exact) * scale)
             task.ran = []
 
     def _backward(self, works: Sequence[Work], outputs: list[Tensor], leaf: Tensor, pairs: list[Tensor]) -> None:
-        given = [_scaled(w.task.given(w.numbers, o), leaf.dtype) for w, o in zip(works, outputs, strict=True)]
+        given = [_scaled(w.task.given(w.numbers, o), o, leaf.dtype) for w, o in zip(works, outputs, strict=True)]
         (gradient,) = torch.autograd.grad(outputs, leaf, [g for g, _ in given])
         parts = gradient.to(self._vocabulary.exact).split([len(rows) for rows in pairs])
         for work, rows, part, (_, scale) in zip(works, pairs, parts, given, strict=True):
@@ -226,11 +226,11 @@ class Engine:
             return Root(self._forward.add_root(rows[forest.pairs[0]], forest), len(ids))
 
 
-def _scaled(gradient: Tensor, dtype: torch.dtype) -> tuple[Tensor, float]:
+def _scaled(gradient: Tensor, output: Tensor, dtype: torch.dtype) -> tuple[Tensor, float]:
     """A gradient and what to multiply by in the end: half precision loses the small ones of a mean loss."""
     scale = float(gradient.abs().max()) if dtype.itemsize < 4 else 1.0
     scale = scale if 0 < scale < float("inf") else 1.0
-    return gradient / scale, scale
+    return (gradient / scale).to(output), scale
 
 
 @contextmanager

@@ -110,7 +110,7 @@ def plant(trees: Sequence[Tree], roots: int, device: torch.device) -> Forest:
         tensor(nodes),
         tensor(np.concatenate([tree.positions for tree in trees])),
         [Block(tensor(c), None if h is None else tensor(h), tensor(i), first) for c, h, i, first in blocks],
-        None if np.array_equal(places, np.arange(before[-1])) else tensor(places),
+        None if places is None else tensor(places),
         tensor(_padded(paths, np.arange(len(paths.lengths)))[0]),
         tensor(paths.lengths - 1),
     )
@@ -140,11 +140,11 @@ def _joined(lists: Sequence[tuple[Lists, int]], roots: int) -> Lists:
 
 def _blocks(
     families: Sequence[tuple[Families, int]], roots: int, nodes: int
-) -> tuple[list[tuple[Ints, Mask | None, Ints, int | None]], Ints]:
-    """What each block is made of, and each node's place in the blocks' indices."""
-    places = np.arange(nodes)
+) -> tuple[list[tuple[Ints, Mask | None, Ints, int | None]], Ints | None]:
+    """What each block is made of, and each node's place in the blocks' indices; None where that is their own order."""
     if not families:
-        return [], places
+        return [], None
+    places = np.empty(nodes, dtype=np.int64)
     contexts = _joined([(family.contexts, at) for family, at in families], roots)
     sizes = np.concatenate([family.sizes for family, _ in families])
     starts = np.concatenate([family.starts + at for family, at in families])
@@ -157,7 +157,8 @@ def _blocks(
         first = int(index.flat[0])
         whole = np.array_equal(index.ravel(), np.arange(first, first + index.size))
         blocks.append((*_padded(contexts, chosen), index, first if whole else None))
-    return blocks, places
+    in_order = base == nodes and np.array_equal(places, np.arange(nodes))
+    return blocks, None if in_order else places
 
 
 def _alike(sizes: Ints, lengths: Ints, contexts: Ints) -> Iterator[Ints]:

@@ -87,7 +87,7 @@ class Task(ABC):
 
     @abstractmethod
     def given(self, numbers: Ints, output: Tensor) -> Tensor:
-        """d(loss)/d(output) of some prompts."""
+        """d(loss)/d(output) of some prompts, at least float32."""
 
     @abstractmethod
     def result(self) -> Result:
@@ -225,7 +225,7 @@ class EncodeTask(Task):
     def given(self, numbers: Ints, output: Tensor) -> Tensor:
         """As sent."""
         assert self._given is not None
-        return self._given[torch.from_numpy(numbers)].to(output.device, output.dtype)
+        return self._given[torch.from_numpy(numbers)].to(output.device)
 
     def result(self) -> Result:
         """States, or gradients."""

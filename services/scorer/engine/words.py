@@ -73,7 +73,7 @@ class Words:
         found = []
         for text, name, all_, written in zip(texts, names, whole, numbers, strict=True):
             # The name is never cut; "," and the description's tokens follow it.
-            before = len(name) + 1 if text.name else 0
+            before = len(name) + 1 if text.name and text.name.strip() else 0
             told = all_[: before + self._description_tokens] if text.description else name
             parts = [told if _told(text) else _ids([]), written if text.numbers else _ids([])]
             found.append(np.concatenate(parts))
