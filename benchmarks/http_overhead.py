@@ -11,7 +11,7 @@ from benchmarks.subject import SMOLLM2_135M, THREADS, arrays, call_of, candidate
 from protocol import tensors
 
 CANDIDATES = 64
-ROUNDS = 15
+ROUNDS = 11
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from benchmarks.subject import (
 from protocol import tensors
 
 CANDIDATES = 64
-ROUNDS = 9
+ROUNDS = 5
 
 
 def main() -> None:

@@ -78,11 +78,12 @@ def read_score_gradient(body: bytes, media: str, hidden: int | None) -> tuple[Sc
         except ValueError as error:
             raise InvalidRequest.of("body", str(error)) from error
         labels, groups = given["labels"], given["groups"]
-        if labels is not None and ((labels < 0) | (labels > 1)).any():
-            raise InvalidRequest.of("labels", "holds a label outside 0 to 1")
-        gradient = ScoreGradient(
-            given["grad_scores"], header.loss, None if groups is None else groups.astype(np.int64), labels
-        )
+        if labels is not None:
+            _refuse_where((labels < 0) | (labels > 1), "labels", "is not from 0 to 1")
+        if groups is not None:
+            _refuse_where(groups < 0, "groups", "is less than 0")
+            groups = groups.astype(np.int64)
+        gradient = ScoreGradient(given["grad_scores"], header.loss, groups, labels)
         return _tensor_score(found, header, hidden), gradient
     request = parse_json(ScoreGradientRequest, body)
     gradient = ScoreGradient(
@@ -226,6 +227,11 @@ def _header(model: type[Header], message: Mapping[str, object]) -> Header:
         return model.model_validate(message)
     except ValidationError as error:
         raise InvalidRequest.from_validation(error, "message") from error
+
+
+def _refuse_where(wrong: tensors.Array, field: str, why: str) -> None:
+    if (places := np.flatnonzero(wrong)).size:
+        raise InvalidRequest.of(f"{field}.{places[0]}", why)
 
 
 def _numbers(field: str, numbers: Sequence[float] | None, count: int) -> Floats | None:

@@ -177,21 +177,26 @@ class Worker:
             if call.future.cancelled():
                 self._drop(call)
                 continue
-            work = call.task.next
             if not batch:
                 room = call.task.plan.at_once
-            elif not _joins(batch[0], call, work, room):
+                batch.append(self._begin(call))
+                room -= batch[0][1].piece.tokens if batch[0][1] else room
+            while batch[0][1] and (work := call.task.next) and _joins(batch[0], call, work, room):
+                room -= work.piece.tokens
+                batch.append(self._begin(call))
+            if call is not batch[-1][0]:
                 left.append(call)
-                continue
-            if not call.started:
-                call.started = True
-                self._metrics.waited(call.kind, time.monotonic() - call.since)
-            batch.append((call, call.task.take() if work else None))
-            room -= work.piece.tokens if work else room
             if not self._merge or call.task.keep is not None or room <= 0:
                 break
         lane.extendleft(reversed(left))
         return batch
+
+    def _begin(self, call: _Call) -> tuple[_Call, Work | None]:
+        """The call and its next piece; None where its backward pass alone is left."""
+        if not call.started:
+            call.started = True
+            self._metrics.waited(call.kind, time.monotonic() - call.since)
+        return call, call.task.take() if call.task.next else None
 
     def _execute(self, batch: list[tuple[_Call, Work | None]]) -> None:
         started = time.perf_counter()
@@ -202,15 +207,16 @@ class Worker:
             else:
                 self._engine.backward(batch[0][0].task)
         except ProblemError as problem:
-            if len(batch) > 1:
-                log.warning("a batch of %d calls failed; each runs again by itself", len(batch))
-                for one in batch:
-                    self._execute([one])
+            calls = list(dict.fromkeys(call for call, _ in batch))
+            if len(calls) > 1:
+                log.warning("a batch of %d calls failed; each runs again by itself", len(calls))
+                for call in calls:
+                    self._execute([item for item in batch if item[0] is call])
             else:
-                _fail(batch[0][0], problem)
+                _fail(calls[0], problem)
             return
         self._measure(batch[0][0].task, works, time.perf_counter() - started)
-        for call, _ in batch:
+        for call in dict.fromkeys(call for call, _ in batch):
             self._go_on(call)
 
     def _go_on(self, call: _Call) -> None:
@@ -239,18 +245,18 @@ class Worker:
             prompts=sum(len(work.piece.numbers) for work in pieces),
             tokens=ran,
             shared=max(0, whole - ran),
-            calls=max(1, len(works)),
+            calls=len({id(work.task) for work in pieces}),
             fill=min(1.0, ran / first.plan.at_once),
             seconds=seconds,
         )
 
 
-def _joins(first: tuple[_Call, Work | None], call: _Call, work: Work | None, room: int) -> bool:
+def _joins(first: tuple[_Call, Work | None], call: _Call, work: Work, room: int) -> bool:
     """Whether a call's next piece can run with a batch that has so much room left."""
-    _, leader = first
-    if leader is None or work is None or call.task.keep is not None:
+    leader, led = first
+    if led is None or (call is not leader and call.task.keep is not None):
         return False
-    same = (leader.backward, leader.task.plan.depth) == (work.backward, work.task.plan.depth)
+    same = (led.backward, led.task.plan.depth) == (work.backward, work.task.plan.depth)
     return same and work.piece.tokens <= min(room, call.task.plan.at_once)
 
 

@@ -12,7 +12,20 @@ from services.scorer.templates import load
 
 from .conftest import Known
 from .models import difference, plain_state
-from .requests import ENTITIES, QUERIES, QUERY, RELATIONS, SIDES, ST, TEXT_ONLY, Call, encode_call, sent, spoken, vectors
+from .requests import (
+    ENTITIES,
+    QUERIES,
+    QUERY,
+    RELATIONS,
+    SIDES,
+    ST,
+    TEXT_ONLY,
+    Call,
+    encode_call,
+    sent,
+    spoken,
+    vectors,
+)
 from .serving import metric
 
 TEMPLATES = load()

@@ -8,12 +8,11 @@ import httpx
 import numpy as np
 import pytest
 
-from protocol import problems, tensors
+from protocol import problems
 from services.scorer.app import create_app
 from services.scorer.settings import Settings
 
 from .requests import (
-    ENTITIES,
     HIDDEN,
     JSON,
     QUERY,
@@ -77,7 +76,11 @@ JSON_REFUSALS: list[Any] = [
     ("/score", SHORT | {"template": "number"}, "template"),
     ("/score", SHORT | {"template": "triple", "readout": "likelihood"}, "template"),
     ("/score", SHORT | {"readout": "likelihood", "keep": True}, "keep"),
-    ("/score", TRIPLE | {"entities": [{"name": "a", "vectors": [[0.5] * HIDDEN]}], "readout": "likelihood"}, "entities.0"),
+    (
+        "/score",
+        TRIPLE | {"entities": [{"name": "a", "vectors": [[0.5] * HIDDEN]}], "readout": "likelihood"},
+        "entities.0",
+    ),
     ("/score", TRIPLE | {"entities": [{"name": "  "}]}, "entities.0"),
     ("/score", TRIPLE | {"relations": [{}]}, "relations.0"),
     ("/score", TRIPLE | {"relations": [{"name": "r", "nam": "s"}]}, "relations.0.nam"),
@@ -166,7 +169,7 @@ JSON_REFUSALS: list[Any] = [
 @pytest.mark.parametrize(("path", "body", "field"), JSON_REFUSALS)
 def test_a_json_request_is_refused_by_field(client: Process, path: str, body: Any, field: str) -> None:
     document = refused(client.post(path, json=body), problems.InvalidRequest)
-    assert [error.field for error in document.errors][0] == field
+    assert document.errors[0].field == field
     assert document.errors[0].message
 
 
@@ -341,7 +344,9 @@ def test_routes_and_methods_that_are_not_there(client: Process) -> None:
     refused(client.post("/health"), problems.MethodNotAllowed, "POST")
 
 
-@pytest.mark.parametrize("media", [None, "text/plain", "application/x-pickle", "application/json2", "multipart/form-data"])
+@pytest.mark.parametrize(
+    "media", [None, "text/plain", "application/x-pickle", "application/json2", "multipart/form-data"]
+)
 def test_a_media_type_that_is_not_read_is_refused(client: Process, media: str | None) -> None:
     headers = {"content-type": media} if media else {}
     words = ("application/json", "application/safetensors", media or "absent")

@@ -45,7 +45,13 @@ def plain(known: Known, call: Call, readout: str, template: Template, leaves: An
 
 @pytest.mark.parametrize(
     ("readout", "template"),
-    [("verdict", "triple"), ("verdict", "short"), ("number", "number"), ("likelihood", "tail"), ("likelihood", "short")],
+    [
+        ("verdict", "triple"),
+        ("verdict", "short"),
+        ("number", "number"),
+        ("likelihood", "tail"),
+        ("likelihood", "short"),
+    ],
 )
 def test_scores_are_those_of_plain_calls_in_both_forms(known: Known, readout: str, template: str) -> None:
     triples = ASKED if readout == "likelihood" else TRIPLES

@@ -1,73 +1,256 @@
-import sys
-import threading
-import time
-from collections.abc import Iterator
+"""Which calls run together, in which order, and what becomes of those whose caller goes or whose batch fails."""
 
+import socket
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import numpy as np
 import pytest
 
-from protocol.problems import Busy, NotReady
-from services.scorer.worker import Worker
+from services.scorer.engine.tasks import ScoreTask, Task
+
+from .requests import SHORT, encode_call, score_call, spoken, vectors
+from .serving import Gate, Served, eventually, metric, served
+
+MANY = {"triples": [{"head": f"h{n}", "relation": "r", "tail": f"t{n}"} for n in range(12)]}
+"""Prompts of about 35 positions each."""
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[Served]:
+    """A scorer that runs one or two prompts at once."""
+    with served(batch_tokens=80) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def roomy() -> Iterator[Served]:
+    with served() as running:
+        yield running
 
 
 @pytest.fixture
-def worker() -> Iterator[Worker]:
-    """One thread, two places to wait."""
-    running = Worker(workers=1, queue=2, threads=1)
-    yield running
-    running.close()
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as threads:
+        yield threads
 
 
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    event = threading.Event()
-    yield event
-    event.set()
+def waiting(running: Served, kind: str = "forward") -> int:
+    return int(running.backend.waiting(kind))
 
 
-def test_calls_run_in_their_order(worker: Worker) -> None:
-    done: list[int] = []
-    for future in [worker.submit(lambda n=n: done.append(n)) for n in range(3)]:
-        future.result(5)
-    assert done == [0, 1, 2]
+def tasks(gate: Gate) -> list[list[Task]]:
+    return [[work.task for work in batch] for batch in gate.batches]
 
 
-def test_an_exception_is_the_callers(worker: Worker) -> None:
-    with pytest.raises(ZeroDivisionError):
-        worker.submit(lambda: 1 // 0).result(5)
-    assert worker.alive
-    assert worker.submit(lambda: 1).result(5) == 1
+def test_a_small_call_waits_for_one_piece_of_a_large_one_and_not_for_all(
+    small: Served, pool: ThreadPoolExecutor
+) -> None:
+    with small.gate() as gate:
+        gate.shut()
+        large = pool.submit(small.post, "/score", json=MANY)
+        gate.arrive()
+        little = pool.submit(small.post, "/score", json=SHORT)
+        eventually(lambda: waiting(small) == 1)
+        gate.step()
+        gate.step()
+        assert little.result(60).status_code == 200
+        assert not large.done()
+        gate.open()
+        assert len(large.result(60).json()["scores"]) == 12
+    first, second, third = tasks(gate)[:3]
+    assert first == third != second
 
 
-def test_a_full_queue_refuses(worker: Worker, gate: threading.Event) -> None:
-    waiting = [worker.submit(gate.wait) for _ in range(3)]
-    with pytest.raises(Busy, match="3 calls"):
-        worker.submit(gate.wait)
-    gate.set()
-    for future in waiting:
-        future.result(5)
-    assert worker.submit(lambda: 1).result(5) == 1
+def test_scores_and_gradients_are_served_in_turn(small: Served, pool: ThreadPoolExecutor) -> None:
+    given = MANY | {"grad_scores": [1.0] * 12}
+    with small.gate() as gate:
+        gate.shut()
+        calls = [pool.submit(small.post, "/score", json=MANY)]
+        gate.arrive()
+        calls.append(pool.submit(small.post, "/score/gradient", json=given))
+        eventually(lambda: waiting(small, "gradient") == 1)
+        for _ in range(5):
+            gate.step()
+        gate.open()
+        assert all(call.result(60).status_code == 200 for call in calls)
+    kinds = [batch[0].gradient for batch in tasks(gate)[:6]]
+    assert kinds == [False, True, False, True, False, True]
 
 
-def test_a_cancelled_call_never_runs_and_frees_its_place(worker: Worker, gate: threading.Event) -> None:
-    ran: list[str] = []
-    running = worker.submit(gate.wait)
-    dropped = [worker.submit(lambda: ran.append("dropped")) for _ in range(2)]
-    assert all(future.cancel() for future in dropped)
-    kept = worker.submit(lambda: ran.append("kept"))
-    gate.set()
-    kept.result(5)
-    assert running.result(5)
-    assert ran == ["kept"]
+def merged(running: Served, pool: ThreadPoolExecutor, bodies: list[dict[str, Any]]) -> tuple[list[Any], Gate]:
+    """Replies to calls that wait at the same time, behind one that runs."""
+    with running.gate() as gate:
+        gate.shut()
+        first = pool.submit(running.post, "/score", json=SHORT)
+        gate.arrive()
+        calls = [pool.submit(running.post, "/score", json=body) for body in bodies]
+        eventually(lambda: waiting(running) == len(bodies))
+        gate.open()
+        assert first.result(60).status_code == 200
+        return [call.result(60) for call in calls], gate
+
+
+MIX = [
+    SHORT,
+    MANY,
+    SHORT | {"readout": "likelihood"},
+    MANY | {"readout": "number"},
+    score_call(vectors_as="input").json,
+    score_call(template="short").json,
+    {"triples": [{"head": "a much longer name than the others", "relation": "b", "tail": "c"}]},
+    SHORT | {"template": "triple_head"},
+]
+
+
+def test_waiting_calls_of_all_kinds_run_in_one_batch_and_score_as_alone(known: Any, pool: ThreadPoolExecutor) -> None:
+    mix = [body for body in MIX if body is not MIX[4] and body is not MIX[5]]
+    mix += [score_call(known.hidden).json, score_call(known.hidden, template="short").json]
+    alone = [known.post("/score", json=body).json()["scores"] for body in mix]
+    replies, gate = merged(known, pool, mix)
+    assert [len(batch) for batch in gate.batches] == [1, len(mix)]
+    for reply, scores in zip(replies, alone, strict=True):
+        assert reply.json()["scores"] == pytest.approx(scores, abs=1e-4)
+
+
+def test_without_merging_each_call_runs_alone_to_the_same_bytes(pool: ThreadPoolExecutor) -> None:
+    with served(merge=False) as running:
+        alone = [running.post("/score", json=body).content for body in MIX]
+        replies, gate = merged(running, pool, MIX)
+        assert {len(batch) for batch in gate.batches} == {1}
+        assert [reply.content for reply in replies] == alone
+
+
+def test_gradients_of_several_callers_run_together_and_do_not_mix(known: Any, pool: ThreadPoolExecutor) -> None:
+    states = vectors(4, known.hidden, seed=3)
+    calls = [encode_call(known.hidden, "/encode/gradient", grad_states=states * scale) for scale in (1, -2, 0.5)]
+    alone = [spoken(known, call) for call in calls]
+    with known.gate() as gate:
+        gate.shut()
+        first = pool.submit(spoken, known, calls[0])
+        gate.arrive()
+        others = [pool.submit(spoken, known, call) for call in calls]
+        eventually(lambda: waiting(known, "gradient") == 3)
+        gate.open()
+        first.result(60)
+        found = [other.result(60) for other in others]
+    # Each call has prompts of two templates, and all of them run together.
+    assert [len(batch) for batch in gate.batches] == [2, 6]
+    for told, wanted in zip(found, alone, strict=True):
+        for name in ("entities", "relations"):
+            for row, expected in zip(told[name], wanted[name], strict=True):
+                assert np.allclose(row, expected, atol=1e-4)
+
+
+def leave_when_waiting(running: Served, body: dict[str, Any], waits: Any) -> None:
+    """Send a call by a connection of its own, and close it once `waits` holds."""
+    content = httpx.Request("POST", "http://x", json=body).read()
+    head = (
+        f"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", running.port)) as connection:
+        connection.sendall(head.encode() + content)
+        eventually(waits)
+
+
+def test_work_whose_caller_has_gone_never_runs(roomy: Served, pool: ThreadPoolExecutor) -> None:
+    dropped = metric(roomy, "dropped_total")
+    with roomy.gate() as gate:
+        gate.shut()
+        running = pool.submit(roomy.post, "/score", json=SHORT)
+        gate.arrive()
+        leave_when_waiting(roomy, MANY, lambda: waiting(roomy) == 1)
+        eventually(lambda: waiting(roomy) == 0)
+        gate.open()
+        assert running.result(60).status_code == 200
+        assert roomy.post("/score", json=SHORT).status_code == 200
+    assert all(work.task.plan.usage.prompts == 1 for batch in gate.batches for work in batch)
+    assert metric(roomy, "dropped_total") == dropped + 1
+
+
+def test_the_rest_of_a_large_call_whose_caller_has_gone_never_runs(small: Served) -> None:
+    with small.gate() as gate:
+        gate.shut()
+        leave_when_waiting(small, MANY, lambda: len(gate.batches) == 1)
+        gate.arrive()
+        # Its caller has gone once the place that it took is free again.
+        eventually(lambda: not small.app.state.places._taken["forward"])
+        gate.open()
+        assert small.post("/score", json=SHORT).status_code == 200
+    assert [len(batch) for batch in gate.batches] == [1, 1]
+
+
+def test_only_the_call_at_fault_of_a_merged_batch_fails(
+    roomy: Served, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = roomy.post("/score", json=SHORT).json()["scores"]
+    read = ScoreTask.read
+
+    def faulty(task: ScoreTask, *given: Any) -> None:
+        if task.plan.usage.prompts == 12:
+            raise RuntimeError("this one fails")
+        read(task, *given)
+
+    monkeypatch.setattr(ScoreTask, "read", faulty)
+    replies, gate = merged(roomy, pool, [SHORT, MANY, SHORT])
+    assert [reply.status_code for reply in replies] == [200, 424, 200]
+    assert [len(batch) for batch in gate.batches] == [1, 3, 1, 1, 1]
+    assert replies[0].json()["scores"] == replies[2].json()["scores"] == pytest.approx(alone, abs=1e-5)
+
+
+def test_a_number_that_is_not_finite_is_its_own_callers_failure(
+    roomy: Served, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = ScoreTask.read
+
+    def faulty(task: ScoreTask, work: Any, states: Any, normaliser: Any) -> None:
+        read(task, work, states * float("nan") if task.plan.usage.prompts == 12 else states, normaliser)
+
+    monkeypatch.setattr(ScoreTask, "read", faulty)
+    replies, gate = merged(roomy, pool, [SHORT, MANY, SHORT])
+    assert [reply.status_code for reply in replies] == [200, 424, 200]
+    assert "NaN" in replies[1].json()["detail"]
+    assert [len(batch) for batch in gate.batches] == [1, 3]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_dead_worker_is_told(worker: Worker) -> None:
-    ended = worker.submit(lambda: sys.exit())  # ends the thread, as nothing but a fault does
-    with pytest.raises(NotReady):
-        ended.result(5)
-    deadline = time.monotonic() + 5
-    while worker.alive and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not worker.alive
-    with pytest.raises(NotReady):
-        worker.submit(lambda: 1)
+def test_a_dead_worker_makes_the_scorer_unready_and_nobody_waits_in_vain(
+    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served() as running:
+        gate = Gate(running.engine)
+        gate.shut()
+        first = pool.submit(running.post, "/score", json=SHORT)
+        gate.arrive()
+        behind = pool.submit(running.post, "/score", json=MANY)
+        eventually(lambda: waiting(running) == 1)
+        monkeypatch.setattr(gate, "_run", lambda works: sys.exit())  # ends the thread, as nothing but a fault does
+        gate.open()
+        assert first.result(60).status_code == behind.result(60).status_code == 503
+        assert running.get("/ready").status_code == 503
+        assert running.post("/score", json=SHORT).status_code == 503
+        assert running.get("/health").status_code == 200
+
+
+def test_a_full_queue_refuses_before_it_reads_and_frees_its_places(pool: ThreadPoolExecutor) -> None:
+    with served(queue=1) as running:
+        with running.gate() as gate:
+            gate.shut()
+            taken = [pool.submit(running.post, "/score", json=SHORT)]
+            gate.arrive()
+            taken.append(pool.submit(running.post, "/score", json=SHORT))
+            eventually(lambda: waiting(running) == 1)
+            # The surplus call promises a body and never sends it: it is answered all the same.
+            refused = running.post("/score", content=iter(()), headers={"content-type": "application/json"})
+            assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+            # Gradients have a lane of their own.
+            taken.append(pool.submit(running.post, "/score/gradient", json=SHORT | {"grad_scores": [1.0]}))
+            eventually(lambda: waiting(running, "gradient") == 1)
+            assert running.get("/ready").status_code == 200
+            gate.open()
+            assert [call.result(60).status_code for call in taken] == [200, 200, 200]
+        assert running.post("/score", json=SHORT).status_code == 200
+        assert metric(running, "refusals_total", reason="busy") == 1

@@ -22,8 +22,9 @@ from .test_llama import ASKED, SLOTS, leaves, tables_of
 
 LIMITS = Limits(**(dict.fromkeys(Limits.model_fields, 1 << 20) | {"max_prompt_tokens": 64}))
 INFO = Info(
-    model="tiny", revision="r1", architecture="a", dtype="float32", hidden=HIDDEN, layers=1, vocabulary=9,
-    readouts=["state"], templates={}, query_hash="q1", limits=LIMITS,
+    backend="llama", model="tiny", revision="r1", architecture="a", dtype="float32", device="cpu", quantization=None,
+    hidden=HIDDEN, layers=1, vocabulary=9, readouts=["state"], templates={}, query_hash="q1", description_tokens=64,
+    batch_tokens=64, merge=True, keep_seconds=1.0, limits=LIMITS,
 )  # fmt: skip
 MADE_BY = {"revision": INFO.revision, "template_hash": INFO.query_hash}
 GRAPH = Graph.from_names({"train": [(f"some_entity_{e}", f"rel_{e % 2}", f"some_entity_{e + 1}") for e in range(7)]})
@@ -105,7 +106,15 @@ def test_no_name_goes_along_by_default(server: Loopback, service: Service) -> No
     Llama(ScorerClient(service)).query(tables_of(torch.float32), batch(ASKED)).sum().backward()
     assert [path for _, path, _, _ in server.seen] == ["/info", "/encode", "/encode/gradient"]
     assert header(server) == EncodeHeader()
+    server.seen.pop()
+    assert header(server) == EncodeHeader(keep=True)
     assert not any(word in body for *_, body in server.seen for word in (b"some", b"entity", b"rel_"))
+
+
+def test_what_is_ranked_need_not_be_kept_by_the_scorer(server: Loopback, service: Service) -> None:
+    with torch.no_grad():
+        Llama(ScorerClient(service)).query(tables_of(torch.float32), batch(ASKED))
+    assert not header(server).keep
 
 
 def test_names_that_are_switched_on_belong_to_their_rows(server: Loopback, service: Service) -> None:
@@ -139,7 +148,8 @@ def test_the_scorer_of_the_training_is_accepted(service: Service, change: dict[s
 
 
 @pytest.mark.parametrize(
-    "change", [{"revision": "r2"}, {"dtype": "float16"}, {"query_hash": "q2"}, {"hidden": HIDDEN + 1}]
+    "change",
+    [{"revision": "r2"}, {"dtype": "float16"}, {"quantization": "4bit"}, {"query_hash": "q2"}, {"hidden": HIDDEN + 1}],
 )
 def test_another_scorer_is_refused_with_what_differs(service: Service, change: dict[str, object]) -> None:
     scorer = ScorerClient(service)

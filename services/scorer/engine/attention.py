@@ -51,14 +51,14 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, roots: int, block: Blo
     return mixed.view(Fs, v, C, T, h // v, D).permute(0, 2, 3, 1, 4, 5).reshape(Fs * C * T, h * D)
 
 
-def attend_once(queries: Tensor, keys: Tensor, values: Tensor, paths: Tensor, ends: Tensor) -> Tensor:
+def attend_once(queries: Tensor, which: Tensor, keys: Tensor, values: Tensor, paths: Tensor, ends: Tensor) -> Tensor:
     """Attention of single positions, each of which sees its path.
 
     For a single query, products and sums run faster, forward and backward, than matrix products.
 
     Args:
-        queries: [E, h, D]; or [1, h, D] where all ask the same, as a one-layer model's reads do if they end in the
-            same word at the same position: then each row of the table is compared once, not once for each read.
+        queries: The distinct ones, [U, h, D].
+        which: int64 [E], the query of each read.
         keys: The table, [P, v, D], as the values.
         values: As the keys.
         paths: int64 [E, L], rows of the table.
@@ -67,23 +67,27 @@ def attend_once(queries: Tensor, keys: Tensor, values: Tensor, paths: Tensor, en
     Returns:
         [E, h * D].
     """
-    part = max(1, READ_NUMBERS // (paths.shape[1] * queries[0].numel()))
-    if len(paths) <= part:
-        return _once(queries, keys, values, paths, ends)
-    split = zip(paths.split(part), ends.split(part), strict=True)
-    each = queries.split(part) if len(queries) > 1 else [queries] * -(-len(paths) // part)
-    return torch.cat([_once(q, keys, values, *some) for q, some in zip(each, split, strict=True)])
-
-
-def _once(queries: Tensor, keys: Tensor, values: Tensor, paths: Tensor, ends: Tensor) -> Tensor:
-    _, v, D = keys.shape
-    grouped = queries.view(len(queries), v, -1, D)
-    if len(queries) == 1:
-        compared = (grouped * keys[:, :, None]).sum(-1)  # [P, v, h/v]
-        weights = F.embedding(paths, compared.flatten(1)).view(*paths.shape, *compared.shape[1:])
+    # Few queries are compared with each row of the table once, and not for each read that sees it.
+    if len(queries) * len(keys) < paths.numel():
+        compared = (queries.view(len(queries), 1, keys.shape[1], -1, keys.shape[2]) * keys[:, :, None]).sum(-1)
     else:
-        seen = F.embedding(paths, keys.flatten(1)).view(*paths.shape, v, 1, D)
-        weights = (grouped[:, None] * seen).sum(-1)
+        compared = None
+    part = max(1, READ_NUMBERS // (paths.shape[1] * queries[0].numel()))
+    parts = zip(which.split(part), paths.split(part), ends.split(part), strict=True)
+    found = [_once(queries, compared, keys, values, *some) for some in parts]
+    return found[0] if len(found) == 1 else torch.cat(found)
+
+
+def _once(
+    queries: Tensor, compared: Tensor | None, keys: Tensor, values: Tensor, which: Tensor, paths: Tensor, ends: Tensor
+) -> Tensor:
+    _, v, D = keys.shape
+    if compared is not None:  # [U, P, v, h/v]
+        weights = F.embedding(which[:, None] * len(keys) + paths, compared.flatten(0, 1).flatten(1))
+        weights = weights.view(*paths.shape, v, -1)
+    else:
+        asked = F.embedding(which, queries.flatten(1)).view(len(which), 1, v, -1, D)
+        weights = (asked * F.embedding(paths, keys.flatten(1)).view(*paths.shape, v, 1, D)).sum(-1)
     weights = weights * D**-0.5  # [E, L, v, h/v]
     if bool((ends < paths.shape[1] - 1).any()):
         padding = torch.arange(paths.shape[1], device=ends.device) > ends[:, None]

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -147,7 +148,7 @@ class Engine:
     def run(self, works: Sequence[Work]) -> None:
         """Run pieces of several tasks at once: all with a gradient or none, to one depth.
 
-        A task that keeps its forward pass runs alone.
+        Pieces of a task that keeps its forward pass run with no other's.
 
         Raises:
             ModelFailed: The model raised.
@@ -170,7 +171,8 @@ class Engine:
                 return
             self._read(works, states.detach(), [len(tree.readers) for tree in trees])
             if keep:
-                works[0].task.kept.append(Ran(leaf, forest.pairs[0], outputs[0], works[0].numbers))
+                numbers = np.concatenate([work.numbers for work in works])
+                works[0].task.kept.append(Ran(leaf, torch.cat(forest.pairs), torch.cat(outputs), numbers))
 
     def finish(self, task: Task) -> None:
         """Take note that all pieces of a task have run."""

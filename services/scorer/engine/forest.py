@@ -54,6 +54,7 @@ class Forest:
 
     Attributes:
         pairs: For each tree, the bank rows of its distinct (row, position) pairs, int64; R of all trees.
+        length: Positions of the longest prompt.
         pair_positions: int64 [R].
         nodes: int64 [N], the pair of each node.
         positions: int64 [N].
@@ -65,6 +66,7 @@ class Forest:
     """
 
     pairs: list[Tensor]
+    length: int
     pair_positions: Tensor
     nodes: Tensor
     positions: Tensor
@@ -80,7 +82,9 @@ class Forest:
         at, nodes, positions = (x.to(device) for x in (self.pair_positions, self.nodes, self.positions))
         places = None if self.places is None else self.places.to(device)
         blocks = [block.to(device) for block in self.blocks]
-        return Forest(self.pairs, at, nodes, positions, blocks, places, self.paths.to(device), self.ends.to(device))
+        return Forest(
+            self.pairs, self.length, at, nodes, positions, blocks, places, self.paths.to(device), self.ends.to(device)
+        )
 
     def pair_paths(self, roots: int) -> Tensor:
         """The paths as indices into a table of the roots, then the pairs."""
@@ -106,6 +110,7 @@ def plant(trees: Sequence[Tree], roots: int, device: torch.device) -> Forest:
 
     return Forest(
         [tensor(rows) for rows in pairs],
+        int(pair_positions.max()) + 1,
         tensor(pair_positions),
         tensor(nodes),
         tensor(np.concatenate([tree.positions for tree in trees])),

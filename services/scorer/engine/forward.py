@@ -107,10 +107,9 @@ class Forward:
         paths = forest.paths if number else forest.pair_paths(self.roots)
         reads = paths.gather(1, forest.ends[:, None])[:, 0] - self.roots
         # Of one layer, prompts that end in the same word at the same position ask the same.
-        same = number == 0 and bool((reads == reads[0]).all())
-        asked = reads[:1] if same else reads
+        asked, which = torch.unique(reads, return_inverse=True)
         queries = self._rotate(layer.self_attn.q_proj(normed[asked]), (turn[0][asked], turn[1][asked]))
-        mixed = attend_once(self._heads(queries), keys, values, paths, forest.ends)
+        mixed = attend_once(self._heads(queries), which, keys, values, paths, forest.ends)
         return _rest(layer, rows[reads], mixed)
 
     def _move(self, number: int, rows: Tensor, place: "_Place") -> tuple[Tensor, "_Place"]:
@@ -118,17 +117,20 @@ class Forward:
         return rows.to(self._devices[number]), place.to(self._devices[number])
 
     def _place(self, rows: Tensor, forest: Forest) -> "_Place":
-        return _Place(forest, self._turn(rows, forest.pair_positions), self._turn(rows, forest.positions))
+        # Prompts are short and positions many: each angle is computed once, and looked up.
+        cos, sin = self._decoder.rotary_emb(rows, torch.arange(forest.length, device=rows.device)[None])
+        # The halves of a head are pairs: a turn adds to each half the other, to the first with its sign changed.
+        first, second = sin[0].chunk(2, dim=-1)
+        table = cos[0], torch.cat([-first, second], dim=-1)
+        pairs, nodes = (
+            (F.embedding(at, table[0])[:, None], F.embedding(at, table[1])[:, None])
+            for at in (forest.pair_positions, forest.positions)
+        )
+        return _Place(forest, pairs, nodes)
 
     def _heads(self, projected: Tensor) -> Tensor:
         """[..., heads * D] as [..., heads, D]."""
         return projected.view(*projected.shape[:-1], -1, self._head_dim)
-
-    def _turn(self, like: Tensor, positions: Tensor) -> Turn:
-        cos, sin = self._decoder.rotary_emb(like, positions[None])
-        # The halves of a head are pairs: a turn adds to each half the other, to the first with its sign changed.
-        first, second = sin.chunk(2, dim=-1)
-        return cos[0, :, None], torch.cat([-first, second], dim=-1)[0, :, None]
 
     def _rotate(self, projected: Tensor, turn: Turn) -> Tensor:
         """Rotary position embedding (RoFormer, Su et al. 2021) of rows [R, heads * D] in LLaMA's layout."""

@@ -83,16 +83,18 @@ ENDS = torch.tensor([4, 2, 3, 0])
 
 
 @pytest.mark.parametrize("part", [1 << 24, 1])
-@pytest.mark.parametrize("once", [False, True])
+@pytest.mark.parametrize("which", [[0, 1, 2, 3], [0, 0, 0, 0], [1, 0, 0, 1]])
 @pytest.mark.parametrize(("heads", "shared"), HEADS)
-def test_reads_see_their_paths(heads: int, shared: int, once: bool, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_see_their_paths(
+    heads: int, shared: int, which: list[int], part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(attention, "READ_NUMBERS", part)
     _, keys, values = tables(heads, shared)
-    asked = numbers(9, 1 if once else len(PATHS), heads * D).requires_grad_()
+    asked = numbers(9, max(which) + 1, heads * D).requires_grad_()
     table = [x.view(len(x), shared, D) for x in (keys, values)]
-    mixed = attend_once(asked.view(-1, heads, D), *table, PATHS, ENDS)
+    mixed = attend_once(asked.view(-1, heads, D), torch.tensor(which), *table, PATHS, ENDS)
     wanted = [
-        plain(asked[0 if once else n], keys, values, path[: end + 1].tolist())
+        plain(asked[which[n]], keys, values, path[: end + 1].tolist())
         for n, (path, end) in enumerate(zip(PATHS, ENDS, strict=True))
     ]
     assert agree(list(mixed), wanted, [asked, keys, values]) < 1e-12
@@ -105,5 +107,6 @@ def test_what_others_see_may_be_no_number() -> None:
     each = attend(queries, keys, values, ROOTS, Block(CONTEXT, HIDDEN, INDEX, None), D).view(*INDEX.shape, -1)
     assert each[0].isnan().any()
     assert each[1].isfinite().all()
-    paths = attend_once(queries[:4].view(4, 4, D), *(x.view(-1, 2, D) for x in (keys, values)), PATHS, ENDS)
+    rows = (x.view(-1, 2, D) for x in (keys, values))
+    paths = attend_once(queries[:4].view(4, 4, D), torch.arange(4), *rows, PATHS, ENDS)
     assert paths.isfinite().all(1).tolist() == [False, True, False, True]
