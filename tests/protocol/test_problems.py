@@ -14,7 +14,7 @@ from protocol.problems import (
     problem_from_response,
 )
 
-FIXED_STATUSES = {401, 403, 404, 405, 409, 413, 415, 422, 424, 429, 503}
+FIXED_STATUSES = {401, 402, 403, 404, 405, 408, 409, 413, 415, 422, 424, 429, 503}
 
 
 def test_every_status_that_the_services_refuse_with_has_its_kind() -> None:

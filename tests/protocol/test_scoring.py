@@ -5,12 +5,17 @@ import numpy as np
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from protocol import scoring, tensors
+from protocol import encoding, tensors
+from protocol.encoding import EncodeGradientRequest, EncodeHeader, EncodeRequest
+from protocol.messages import RowText
 from protocol.problems import InvalidRequest
-from protocol.scoring import EncodeGradientRequest, EncodeHeader, EncodeRequest, RowText, ScoreHeader, ScoreRequest
+from protocol.ranking import RankRequest
+from protocol.scoring import ScoreGradientRequest, ScoreHeader, ScoreRequest
 
 SLOT = {"name": "aspirin"}
 VECTORS = {"vectors": [[0.5, 1.0]]}
+TRIPLES = {"entities": [VECTORS], "relations": [SLOT], "triples": [[0, 0, 0], [0, 0, 0]]}
+INDICES = {"entities": [SLOT], "relations": [SLOT], "query": [0, 0], "candidates": [0, 0]}
 ENCODE = {"entities": [VECTORS], "relations": [SLOT], "queries": [[0, 0]]}
 
 
@@ -19,6 +24,14 @@ ENCODE = {"entities": [VECTORS], "relations": [SLOT], "queries": [[0, 0]]}
     [
         (ScoreRequest, {"entities": [SLOT, VECTORS], "relations": [SLOT | VECTORS], "triples": [[0, 0, 1]]}),
         (ScoreRequest, {"triples": [{"head": "aspirin", "relation": "treats", "tail": "headache"}]}),
+        (ScoreRequest, TRIPLES | {"readout": "number", "vectors_as": "numbers", "keep": False}),
+        (ScoreGradientRequest, TRIPLES | {"grad_scores": [0.5, -1.0]}),
+        (ScoreGradientRequest, TRIPLES | {"loss": {"name": "margin_ranking", "margin": 1.0}, "groups": [0, 0]}),
+        (ScoreGradientRequest, TRIPLES | {"loss": {"name": "cross_entropy"}, "labels": [0.0, 1.0]}),
+        (RankRequest, {"head": "aspirin", "relation": "treats", "candidates": ["a", "b"], "top_k": 1}),
+        (RankRequest, {"tail": "headache", "relation": "treats", "candidates": ["a"], "readout": "likelihood"}),
+        (RankRequest, INDICES | {"side": 1}),
+        (EncodeRequest, ENCODE | {"layer": "middle", "keep": True}),
         (EncodeRequest, ENCODE | {"sides": [1]}),
         (EncodeGradientRequest, ENCODE | {"grad_states": [[0.1, 0.2]]}),
         (ScoreHeader, {"template": "head", "entity_texts": {"3": {"name": "x", "text_only": True}}}),
@@ -43,6 +56,24 @@ def test_a_request_crosses_the_wire_unchanged(model: type[BaseModel], content: d
         (ScoreRequest, {"triples": [[0, 0, 0]], "readout": "number of the beast"}),
         (ScoreRequest, {"triples": [{"head": "a", "relation": "b"}]}),
         (ScoreRequest, {"triples": [{"head": "a", "relation": "b", "tail": "c"}], "tempalte": "x"}),
+        (ScoreGradientRequest, TRIPLES),
+        (ScoreGradientRequest, TRIPLES | {"grad_scores": [1.0, 1.0], "readout": "likelihood"}),
+        (ScoreGradientRequest, TRIPLES | {"grad_scores": [1.0, 1.0], "vectors_as": "numbers"}),
+        (ScoreGradientRequest, TRIPLES | {"grad_scores": [1.0, 1.0], "groups": [0, 0]}),
+        (ScoreGradientRequest, TRIPLES | {"grad_scores": [1.0, 1.0], "loss": {"name": "cross_entropy"}}),
+        (ScoreGradientRequest, TRIPLES | {"loss": {"name": "margin_ranking"}, "labels": [0.0, 1.0]}),
+        (ScoreGradientRequest, TRIPLES | {"loss": {"name": "cross_entropy"}, "labels": [0.0, 1.5]}),
+        (ScoreGradientRequest, TRIPLES | {"loss": {"name": "cross_entropy"}, "labels": [0, 1], "readout": "number"}),
+        (RankRequest, {"head": "a", "tail": "b", "relation": "r", "candidates": ["c"]}),
+        (RankRequest, {"head": "a", "relation": "r", "candidates": [0]}),
+        (RankRequest, {"head": "a", "candidates": ["c"]}),
+        (RankRequest, {"head": "a", "relation": "r", "side": 1, "candidates": ["c"]}),
+        (RankRequest, INDICES | {"head": "a"}),
+        (RankRequest, INDICES | {"candidates": []}),
+        (RankRequest, INDICES | {"top_k": 0}),
+        (EncodeRequest, ENCODE | {"layer": 0}),
+        (EncodeRequest, ENCODE | {"layer": "first"}),
+        (EncodeRequest, ENCODE | {"templates": ["tail"]}),
         (EncodeRequest, ENCODE | {"sides": [2]}),
         (EncodeRequest, ENCODE | {"entities": []}),
         (EncodeGradientRequest, ENCODE),
@@ -74,7 +105,7 @@ def call(**changes: tensors.Array) -> dict[str, tensors.Array]:
 
 
 def test_entities_and_relations_may_have_different_numbers_of_vectors() -> None:
-    decoded, _ = tensors.decode(tensors.encode(call()), scoring.ENCODE_GRADIENT_TENSORS, {"hidden": 4})
+    decoded, _ = tensors.decode(tensors.encode(call()), encoding.ENCODE_GRADIENT_TENSORS, {"hidden": 4})
     assert decoded.keys() == call().keys()
 
 
@@ -91,7 +122,7 @@ def test_entities_and_relations_may_have_different_numbers_of_vectors() -> None:
 def test_tensors_of_one_call_that_do_not_fit_together_are_refused(at_fault: str, shape: tuple[int, ...]) -> None:
     changed = np.zeros(shape, dtype=call()[at_fault].dtype)
     with pytest.raises(InvalidRequest) as refusal:
-        tensors.decode(tensors.encode(call(**{at_fault: changed})), scoring.ENCODE_GRADIENT_TENSORS)
+        tensors.decode(tensors.encode(call(**{at_fault: changed})), encoding.ENCODE_GRADIENT_TENSORS)
     assert refusal.value.errors[0].field == at_fault
 
 

@@ -8,6 +8,7 @@ from protocol.messages import TAIL
 from protocol.problems import ModelFailed
 from protocol.scoring import Loss
 from services.scorer.engine.losses import CallLoss
+from services.scorer.engine.readouts import Number, Verdict, Vocabulary
 from services.scorer.engine.tasks import EncodeTask, ScoreTask, Task, finite
 from services.scorer.requests import ScoreCall, ScoreGradient
 
@@ -74,13 +75,15 @@ def test_triples_that_are_compared_and_run_apart_are_scored_first(readout: str, 
     call, given = score_call("mixed", readout), asked(loss, how)
     plan = run.planner.score(call, TAIL, lambda longest, depth: 1)
     assert len(plan.pieces) >= 6
-    task = ScoreTask(plan, run._readout(call, TAIL), given, CallLoss(given))
+    vocabulary = Vocabulary(exact_model().get_output_embeddings().weight)
+    answers = torch.from_numpy(plan.groups[0].compiled.answers[readout].tokens)
+    looks = Verdict(vocabulary, answers) if readout == "verdict" else Number(vocabulary, answers)
+    first, second = (ScoreTask(plan, looks, given, CallLoss(given)) for _ in range(2))
     order = []
-    for work in list(task._left):
-        order.append(work.backward)
-    apart = how == "groups"
-    assert order == [False] * len(plan.pieces) * apart + [True] * len(plan.pieces)
-    check(task, run, exact_model(), call, given)
+    while first.next:
+        order.append(first.take().backward)
+    assert order == [False] * len(plan.pieces) * (how == "groups") + [True] * len(plan.pieces)
+    check(second, run, exact_model(), call, given)
 
 
 def test_a_task_hands_out_its_pieces_in_turn() -> None:
