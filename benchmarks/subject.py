@@ -17,9 +17,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from protocol import tensors
-from services.scorer.embedded import build_tokenizer
 from services.scorer.engine.engine import Engine
-from services.scorer.loading import load
+from services.scorer.model.embedded import build_tokenizer
+from services.scorer.model.loading import load
 from services.scorer.requests import ScoreCall, Slots
 from services.scorer.settings import Settings
 from services.scorer.templates import load as load_templates

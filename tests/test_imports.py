@@ -67,7 +67,7 @@ def test_every_package_of_ours_has_a_rule() -> None:
 @pytest.mark.parametrize(
     "planted",
     [
-        "import services.scorer.engine.engine",
+        "import services.scorer.engine",
         "from services import scorer",
         "from services.scorer.engine.engine import Engine as E",
         "def f():\n    from services.scorer import engine",

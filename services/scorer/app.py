@@ -33,8 +33,8 @@ from protocol.tensors import MEDIA_TYPE
 from services import logs, web
 from services.scorer import pages
 from services.scorer.auth import Gate, RequireKey, read_key
-from services.scorer.loading import LoadError
 from services.scorer.metrics import Kind, Metrics
+from services.scorer.model.loading import LoadError
 from services.scorer.service import Route, Service
 from services.scorer.settings import Settings
 from services.scorer.worker import Places

@@ -16,9 +16,9 @@ from services.scorer.engine.engine import Engine
 from services.scorer.engine.kept import Kept
 from services.scorer.engine.tasks import Task
 from services.scorer.engine.words import NoSingleTokens
-from services.scorer.loading import Loaded, LoadError, load
-from services.scorer.memory import available
 from services.scorer.metrics import Kind, Metrics
+from services.scorer.model.loading import Loaded, LoadError, load
+from services.scorer.model.memory import available
 from services.scorer.remote.client import Remote
 from services.scorer.requests import EncodeCall, Floats, ScoreCall, ScoreGradient
 from services.scorer.results import Gradients, Scores, States

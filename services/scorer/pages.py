@@ -21,7 +21,7 @@ from protocol.scoring import (
     ScoreReply,
     ScoreRequest,
 )
-from services.scorer.embedded import HIDDEN
+from services.scorer.model.embedded import HIDDEN
 
 DESCRIPTION = """\
 One frozen LLaMA that scores triples (head, relation, tail). A slot of a prompt is filled by text, by trained vectors

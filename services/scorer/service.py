@@ -15,8 +15,8 @@ from protocol.messages import HEAD, TAIL, Provenance, Readout, Usage
 from protocol.problems import ProblemError
 from services.scorer import wire
 from services.scorer.backends import Backend, LlamaBackend, OpenAIBackend
-from services.scorer.loading import LoadError
 from services.scorer.metrics import Metrics
+from services.scorer.model.loading import LoadError
 from services.scorer.ranks import rank
 from services.scorer.requests import EncodeCall, ScoreCall, check_call
 from services.scorer.results import Gradients, Scores, States

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from services.scorer import embedded
+from services.scorer.model import embedded
 from services.scorer.service import Service
 from services.scorer.settings import Settings
 

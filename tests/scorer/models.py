@@ -10,10 +10,10 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from services.scorer import embedded
 from services.scorer.engine.engine import Engine
 from services.scorer.engine.tasks import Task
-from services.scorer.loading import Loaded
+from services.scorer.model import embedded
+from services.scorer.model.loading import Loaded
 from services.scorer.templates import Template
 
 LLAMA3_ROPE = {

@@ -8,8 +8,9 @@ import httpx
 import pytest
 
 from protocol import problems, tensors
-from services.scorer import embedded, pages
+from services.scorer import pages
 from services.scorer.app import create_app
+from services.scorer.model import embedded
 from services.scorer.settings import Settings
 from services.scorer.templates import load
 

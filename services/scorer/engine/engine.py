@@ -24,7 +24,7 @@ from services.scorer.engine.readouts import Likelihood, Number, Readers, Verdict
 from services.scorer.engine.tasks import EncodeTask, ScoreTask, Task, Work
 from services.scorer.engine.trees import Part, Prompts, Root
 from services.scorer.engine.words import Words
-from services.scorer.loading import Loaded
+from services.scorer.model.loading import Loaded
 from services.scorer.requests import EncodeCall, Floats, ScoreCall, ScoreGradient
 from services.scorer.templates import Template, is_shipped
 

@@ -3,7 +3,7 @@
 import ipaddress
 from urllib.parse import urlsplit
 
-from services.scorer.loading import LoadError
+from services.scorer.model.loading import LoadError
 from services.scorer.settings import Settings
 
 _OPENAI = ("api.openai.com", "openai.azure.com")

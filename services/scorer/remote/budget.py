@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from protocol.problems import OverBudget
-from services.scorer.loading import LoadError
+from services.scorer.model.loading import LoadError
 from services.scorer.remote.answers import ReplyUsage
 from services.scorer.settings import Settings
 

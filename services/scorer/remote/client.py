@@ -14,7 +14,7 @@ from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpe
 from pydantic import ValidationError
 
 from protocol.messages import Usage
-from services.scorer.loading import EMBEDDED, LoadError
+from services.scorer.model.loading import EMBEDDED, LoadError
 from services.scorer.remote.access import check_url, key_of, length_field
 from services.scorer.remote.answers import Answer, Reply, ReplyUsage
 from services.scorer.remote.budget import Bill, Budget

@@ -8,12 +8,12 @@ import torch
 
 from protocol.messages import HEAD, TAIL
 from protocol.problems import ModelFailed
-from services.scorer import embedded
 from services.scorer.engine.engine import Engine
 from services.scorer.engine.tasks import Task
 from services.scorer.engine.trees import FAMILY
 from services.scorer.engine.words import NoSingleTokens
-from services.scorer.loading import Loaded
+from services.scorer.model import embedded
+from services.scorer.model.loading import Loaded
 from services.scorer.requests import EncodeCall, ScoreCall, ScoreGradient, SlotText
 from services.scorer.results import Gradients
 from services.scorer.templates import load

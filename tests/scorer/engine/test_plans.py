@@ -7,10 +7,10 @@ import pytest
 
 from protocol.messages import HEAD, TAIL
 from protocol.problems import BodyTooLarge, InvalidRequest
-from services.scorer import embedded
 from services.scorer.engine.plans import Plan, Planner
 from services.scorer.engine.trees import Root
 from services.scorer.engine.words import NoSingleTokens, Words
+from services.scorer.model import embedded
 from services.scorer.requests import EncodeCall, ScoreCall, Slots, SlotText
 from services.scorer.templates import Template, load
 

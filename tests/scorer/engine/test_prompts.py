@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from protocol.problems import InvalidRequest
-from services.scorer import embedded
 from services.scorer.engine.prompts import Bank, Rows, lay_out, spans
 from services.scorer.engine.words import Words
+from services.scorer.model import embedded
 from services.scorer.requests import Slots, SlotText
 
 TOKENIZER = embedded.build_tokenizer()

@@ -7,8 +7,8 @@ from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
-from services.scorer import embedded
 from services.scorer.engine.words import NoSingleTokens, Words
+from services.scorer.model import embedded
 from services.scorer.requests import SlotText
 
 EMBEDDED = embedded.build_tokenizer()

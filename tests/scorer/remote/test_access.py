@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from services.scorer.loading import LoadError
+from services.scorer.model.loading import LoadError
 from services.scorer.remote.access import check_url, key_of, length_field
 from services.scorer.settings import Settings
 

@@ -1,7 +1,7 @@
 import pytest
 
 from protocol.problems import OverBudget
-from services.scorer.loading import LoadError
+from services.scorer.model.loading import LoadError
 from services.scorer.remote.answers import ReplyUsage
 from services.scorer.remote.budget import Budget
 from services.scorer.settings import Settings

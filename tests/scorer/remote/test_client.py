@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from protocol.problems import ModelFailed, OverBudget
-from services.scorer.loading import LoadError
+from services.scorer.model.loading import LoadError
 from services.scorer.remote.client import Remote
 from services.scorer.results import Scores
 

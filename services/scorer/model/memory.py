@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from services.scorer.checkpoint import Checkpoint, LoadError, Stored
+from services.scorer.model.checkpoint import Checkpoint, LoadError, Stored
 
 # Bytes of a quantised number: 4 bits come with a float32 scale for each 64 numbers.
 _QUANTISED = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}

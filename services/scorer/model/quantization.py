@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import BitsAndBytesConfig
 
-from services.scorer.checkpoint import LoadError
-from services.scorer.placement import require
+from services.scorer.model.checkpoint import LoadError
+from services.scorer.model.placement import require
 
 
 def configuration(quantization: str | None, dtype: torch.dtype) -> Any:

@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from services.scorer import checkpoint, memory
-from services.scorer.loading import load
+from services.scorer.model import checkpoint, memory
+from services.scorer.model.loading import load
 from services.scorer.settings import Settings
 
+from ..serving import ROOT
 from .checkpoints import write
-from .serving import ROOT
 from .test_loading import edit_config, refusal
 
 
@@ -121,7 +121,7 @@ def test_no_control_groups(tmp_path: Path) -> None:
 
 PEAK = """
 import sys, threading, time
-from services.scorer.loading import load
+from services.scorer.model.loading import load
 from services.scorer.settings import Settings
 
 def anonymous():

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from services.scorer.loading import LoadError, load
+from services.scorer.model.loading import LoadError, load
 from services.scorer.settings import Settings
 
+from ..serving import fails_to_start
 from .checkpoints import logits, write
-from .serving import fails_to_start
 
 
 def edit_config(folder: Path, drop: str = "", **entries: Any) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-from services.scorer.checkpoint import LoadError, one_line
+from services.scorer.model.checkpoint import LoadError, one_line
 from services.scorer.settings import Settings
 
 # Weights, their index, the configuration and the tokenizer; never pickles, never code.

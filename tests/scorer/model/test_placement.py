@@ -5,8 +5,8 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from services.scorer import placement
-from services.scorer.loading import LoadError, load
+from services.scorer.model import placement
+from services.scorer.model.loading import LoadError, load
 from services.scorer.settings import Settings
 
 from .checkpoints import logits, write

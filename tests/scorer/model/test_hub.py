@@ -5,12 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ..serving import ROOT, fails_to_start, free_port
 from .checkpoints import write
 from .hub import COMMIT, REPOSITORY, serve
-from .serving import ROOT, fails_to_start, free_port
 
 LOAD = """
-from services.scorer.loading import LoadError, load
+from services.scorer.model.loading import LoadError, load
 from services.scorer.settings import Settings
 try:
     loaded = load(Settings())

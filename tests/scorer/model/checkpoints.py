@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from services.scorer import embedded
+from services.scorer.model import embedded
 
 SHAPE = {
     "hidden_size": 64,

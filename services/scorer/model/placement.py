@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from services.scorer.checkpoint import LoadError
+from services.scorer.model.checkpoint import LoadError
 from services.scorer.settings import Settings
 
 

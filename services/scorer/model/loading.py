@@ -12,8 +12,8 @@ import torch
 from transformers import AutoTokenizer, LlamaForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from services.scorer import checkpoint, embedded, hub, memory, placement, quantization
-from services.scorer.checkpoint import LoadError
+from services.scorer.model import checkpoint, embedded, hub, memory, placement, quantization
+from services.scorer.model.checkpoint import LoadError
 from services.scorer.settings import Settings
 
 __all__ = ["EMBEDDED", "LoadError", "Loaded", "load"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from services.scorer.loading import load
+from services.scorer.model.loading import load
 from services.scorer.settings import Settings
 
 from .checkpoints import write

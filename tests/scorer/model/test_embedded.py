@@ -3,16 +3,16 @@ import sys
 
 import pytest
 
-from services.scorer import embedded
 from services.scorer.engine.words import Words
-from services.scorer.loading import load
+from services.scorer.model import embedded
+from services.scorer.model.loading import load
 from services.scorer.settings import Settings
 from services.scorer.templates import load as load_templates
 
 
 def test_every_process_builds_the_same_bytes() -> None:
     program = (
-        "from services.scorer.loading import load; from services.scorer.settings import Settings; "
+        "from services.scorer.model.loading import load; from services.scorer.settings import Settings; "
         "print(load(Settings(model='embedded')).revision)"
     )
     other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
