@@ -92,7 +92,7 @@ class Planner:
 
     def start(self, template: Template) -> Ints:
         """The ids of what all prompts of a template begin with."""
-        return np.concatenate([self._words.bos, self._words.constant(template.parts[0])])
+        return self._words.start(template.parts[0])
 
     def add(self, name: str, template: Template, root: Root, *, shipped: bool) -> None:
         """Compile a template, whose first words lie in the table at `root`.
@@ -164,8 +164,11 @@ class Planner:
         """Prompts whose ends are states. Raises as `score` does."""
         depth = self._layer(call.layer)
         names = call.templates or (None, None)
-        asked = [(place, side) for place, side in enumerate((TAIL, HEAD)) if (call.sides == side).any()]
-        compiled = {side: self._for_side(names[place], side, place) for place, side in asked}
+        compiled = {}
+        for side in (TAIL, HEAD):
+            name = self.chosen(names[side], "state", side, f"templates.{side}")
+            if (call.sides == side).any():
+                compiled[side] = self._for_side(name, side)
         bank = self._bank(call, list(compiled.values()), [])
         groups = []
         for side, template in compiled.items():
@@ -185,11 +188,11 @@ class Planner:
             raise InvalidRequest.of("layer", f"{layer} is not among the model's layers, 1 to {self._depth}")
         return int(layer)
 
-    def _for_side(self, name: str | None, side: int, place: int) -> Compiled:
-        field = f"templates.{place}"
-        compiled = self.templates[self.chosen(name, "state", side, field)]
+    def _for_side(self, name: str, side: int) -> Compiled:
+        compiled = self.templates[name]
         if compiled.template.asks != ASKS[side]:
-            raise InvalidRequest.of(field, f"{name!r} asks for the {compiled.template.asks}, not for the {ASKS[side]}")
+            asks = f"{name!r} asks for the {compiled.template.asks}, not for the {ASKS[side]}"
+            raise InvalidRequest.of(f"templates.{side}", asks)
         return compiled
 
     def _bank(self, call: ScoreCall | EncodeCall, compiled: Sequence[Compiled], names: Sequence[Ints]) -> Bank:

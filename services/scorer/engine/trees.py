@@ -153,7 +153,7 @@ class Prompts:
         return len(self._order)
 
     def pieces(self, budget: int) -> list[Piece]:
-        """All prompts in pieces of at most so many nodes, or of one prompt, or of one unit that is larger."""
+        """All prompts in pieces of at most so many nodes, or of one prompt. A unit that is larger is cut."""
         whole = np.sum(self._lengths, axis=0)
         costs = np.sum([np.where(new, size, 0) for new, size in zip(self._new, self._lengths, strict=True)], axis=0)
         upto = np.concatenate([[0], np.cumsum(costs)])
@@ -164,7 +164,8 @@ class Prompts:
             extra = int(whole[start] - costs[start])
             fits = int(np.searchsorted(upto, upto[start] + budget - extra, side="right")) - 1
             nth = int(np.searchsorted(ends, max(fits, start + 1), side="right"))
-            stop = int(ends[nth - 1]) if nth and ends[nth - 1] > start else int(ends[nth])
+            whole_units = int(ends[nth - 1]) if nth else 0
+            stop = whole_units if whole_units > start else max(fits, start + 1)
             at = slice(start, stop)
             pieces.append(Piece(at, self._order[at], int(upto[stop] - upto[start]) + extra))
             start = stop

@@ -49,6 +49,7 @@ class Words:
         # Byte-level tokenizers mark a word's beginning by the space before it; SentencePiece ones add it themselves.
         spaced, bare = self._cut([" yes", "yes"])
         self._space = " " if len(spaced) <= len(bare) else ""
+        self.start = lru_cache(maxsize=256)(self._start)
         self.constant = lru_cache(maxsize=256)(self._constant)
 
     def _cut(self, texts: Sequence[str]) -> list[Ids]:
@@ -58,12 +59,23 @@ class Words:
         cut = self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return [_ids(ids) for ids in cut]
 
+    def _start(self, text: str) -> Ids:
+        """What a template's prompts begin with, int64 [i]: the tokenizer's own token, and words."""
+        words = text.rstrip(" ")
+        return np.concatenate([self.bos, *self._cut([words] if words else [])])
+
     def _constant(self, text: str) -> Ids:
-        """Words of a template, int64 [i]; spaces at their end belong to the slot that follows."""
+        """Words of a template after a slot, int64 [i]; spaces at their end belong to the slot that follows."""
         words = text.rstrip(" ")
         if not words:
             return _ids([])
-        return self._cut([self._space + words.lstrip(" ") if words.startswith(" ") else words])[0]
+        if words.startswith(" "):
+            return self._cut([self._space + words.lstrip(" ")])[0]
+        # Tokenizers that begin each text with a space of their own must not put one before a comma or a new line.
+        letter, joined = self._cut(["a", f"a{words}"])
+        if np.array_equal(joined[: len(letter)], letter) and not words[0].isalnum():
+            return joined[len(letter) :]
+        return self._cut([words])[0]
 
     def slots(self, texts: Sequence[SlotText]) -> list[Ids]:
         """Texts that fill slots, int64 [i] each, as words that follow others: name, description, numbers."""

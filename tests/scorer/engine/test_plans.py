@@ -209,9 +209,10 @@ def test_a_template_of_the_wrong_side_is_refused_at_its_place() -> None:
     )
 
 
-def test_a_template_of_a_side_that_nobody_asks_for_is_never_looked_at() -> None:
+def test_a_template_of_a_side_that_nobody_asks_for_need_only_be_there() -> None:
     call = encode_call([[0, 0]], [0], templates=("tail", "tail"))
     assert len(planner().encode(call, all_at_once).groups) == 1
+    assert "no template" in refused("templates.1", encode_call([[0, 0]], [0], templates=("tail", "nonsense")))
 
 
 def test_likelihood_wants_text_without_vectors_where_it_is_asked() -> None:

@@ -64,6 +64,8 @@ def test_words_at_the_start_of_a_line_have_no_space_of_ours() -> None:
     assert pieces(LLAMA_3, Words(LLAMA_3, 64).constant("head")) == ["head"]
     assert pieces(LLAMA_2, Words(LLAMA_2, 64).constant("head")) == ["\u2581head"]
     assert pieces(LLAMA_3, Words(LLAMA_3, 64).constant("\nhead")) == ["\u010a", "head"]
+    assert pieces(LLAMA_2, Words(LLAMA_2, 64).constant("\nhead")) == ["<0x0A>", *"head"]
+    assert pieces(LLAMA_2, Words(LLAMA_2, 64).constant(", yes")) == [",", "\u2581yes"]
 
 
 def test_spaces_at_the_end_of_words_belong_to_the_slot_that_follows() -> None:
