@@ -13,8 +13,8 @@ from benchmarks.subject import SMOLLM2_135M, arrays, candidates, checkpoint, pos
 from protocol import tensors
 
 CALLERS, EACH = 32, 8
-REPEATS = 3
-ROUNDS = 5
+REPEATS = 2
+ROUNDS = 3
 
 
 def bodies(hidden: int) -> tuple[bytes, list[bytes]]:

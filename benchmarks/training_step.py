@@ -32,7 +32,7 @@ QUERIES, CANDIDATES = 64, 1_000
 GROUPS, NEGATIVES = 4, 15
 POSITIONS = 3 + HEAD_VECTORS + 3 + RELATION_VECTORS + 3
 """Of a query: `<s>head:`, the head, a line, `relation:`, the relation, a line, `tail:`."""
-ROUNDS = 5
+ROUNDS = 3
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ from protocol.scoring import ScoreGradientReply, ScoreGradientRequest, ScoreRepl
 from protocol.tensors import MEDIA_TYPE
 from services import logs, web
 from services.scorer import pages
+from services.scorer.allocator import keep_memory
 from services.scorer.auth import Gate, RequireKey, read_key
 from services.scorer.metrics import Kind, Metrics
 from services.scorer.model.loading import LoadError
@@ -60,6 +61,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     chosen = settings or read_settings(Settings, "scorer")
     if settings is None:
         logs.configure()
+        keep_memory()
     metrics = Metrics()
 
     @asynccontextmanager

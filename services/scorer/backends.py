@@ -9,6 +9,8 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol, TypeVar
 
+import torch
+
 from protocol.info import Info, Limits
 from protocol.messages import HEAD, TAIL
 from protocol.problems import InvalidRequest, NotReady
@@ -77,6 +79,8 @@ class LlamaBackend:
         Raises:
             LoadError: It cannot be loaded or used.
         """
+        # Of this thread, which only prepares: OpenMP slows all its threads down once there are more than cores.
+        torch.set_num_threads(1)
         loaded = load(settings)
         limits = settings.limits(loaded.model.config.max_position_embeddings)
         kept = Kept(settings.keep_seconds, settings.keep_bytes)

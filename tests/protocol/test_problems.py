@@ -3,6 +3,7 @@ import json
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
+from protocol.encoding import EncodeHeader
 from protocol.problems import (
     KINDS,
     Busy,
@@ -13,6 +14,8 @@ from protocol.problems import (
     Unauthorized,
     problem_from_response,
 )
+from protocol.ranking import RankRequest
+from protocol.scoring import ScoreRequest
 
 FIXED_STATUSES = {401, 402, 403, 404, 405, 408, 409, 413, 415, 422, 424, 429, 503}
 
@@ -101,3 +104,23 @@ def test_an_error_of_the_whole_body_is_called_body() -> None:
     with pytest.raises(ValidationError) as refusal:
         Outer.model_validate(3)
     assert [e.field for e in InvalidRequest.from_validation(refusal.value).errors] == ["body"]
+
+
+@pytest.mark.parametrize(
+    ("model", "content", "field"),
+    [
+        (ScoreRequest, {"triples": [[0, 0, 0], [0, "1", 0]]}, "triples.1.1"),
+        (ScoreRequest, {"triples": [{"head": "a", "relation": "b"}]}, "triples.0.tail"),
+        (ScoreRequest, {"triples": [3]}, "triples.0"),
+        (RankRequest, {"head": "a", "relation": "b", "candidates": ["c", 1]}, "candidates.1"),
+        (RankRequest, {"head": "a", "relation": "b", "candidates": 3}, "candidates"),
+        (EncodeHeader, {"layer": "first"}, "layer"),
+        (EncodeHeader, {"layer": 0}, "layer"),
+    ],
+)
+def test_a_field_of_several_forms_is_called_as_the_sender_calls_it(
+    model: type[BaseModel], content: dict[str, object], field: str
+) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        model.model_validate_json(json.dumps(content))
+    assert [e.field for e in InvalidRequest.from_validation(refusal.value).errors] == [field]

@@ -1,5 +1,6 @@
 """Real servers for the tests: the scorer as a subprocess, or in a thread of this process, on a free loopback port."""
 
+import http.client
 import os
 import socket
 import subprocess
@@ -7,14 +8,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
+from protocol.problems import MEDIA_TYPE as PROBLEM
+from protocol.problems import Problem
 from services.scorer.app import create_app
 from services.scorer.engine.engine import Engine
 from services.scorer.engine.tasks import Task, Work
@@ -52,6 +56,12 @@ class Process(httpx.Client):
         super().__init__(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE)
         self.port, self.process, self.log = port, process, log
 
+    @property
+    def resident(self) -> int:
+        """Bytes of memory that the process holds."""
+        size: int = psutil.Process(self.process.pid).memory_info().rss
+        return size
+
 
 @contextmanager
 def scorer(folder: Path, **environment: str) -> Iterator[Process]:
@@ -88,6 +98,28 @@ def fails_to_start(folder: Path, **environment: str) -> tuple[int, str]:
     finally:
         process.kill()
         process.wait()
+
+
+def opened(port: int, path: str, *headers: str) -> socket.socket:
+    """A connection that has sent the head of a request, written by hand."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+    lines = [f"POST {path} HTTP/1.1", "Host: x", *headers, "", ""]
+    connection.sendall("\r\n".join(lines).encode("latin-1"))
+    return connection
+
+
+def response(connection: socket.socket) -> http.client.HTTPResponse:
+    """What comes back by such a connection, up to its body."""
+    found = http.client.HTTPResponse(connection)
+    found.begin()
+    return found
+
+
+def problem(connection: socket.socket) -> Problem:
+    """The refusal that comes back."""
+    found = response(connection)
+    assert found.headers["content-type"] == PROBLEM
+    return Problem.model_validate_json(found.read())
 
 
 class Gate:
@@ -198,3 +230,17 @@ def eventually(condition: Any, what: str = "") -> None:
     while not condition():
         assert time.monotonic() < deadline, what or "it does not come about"
         time.sleep(0.02)
+
+
+def crowd(client: Served | Process, slow: list[socket.socket], stack: ExitStack) -> None:
+    """Have callers that send no body take every place for scores; the stack closes them."""
+
+    def full() -> bool:
+        # One at a time: the call that looks takes a place, too, and one that comes meanwhile may be refused.
+        slow.append(
+            stack.enter_context(opened(client.port, "/score", "Content-Type: application/json", "Content-Length: 9"))
+        )
+        time.sleep(0.02)
+        return client.post("/score", json={}).status_code == 429
+
+    eventually(full)

@@ -1,5 +1,6 @@
 """`SCORER_BACKEND=openai`: the same routes in front of another server."""
 
+import json
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -8,11 +9,13 @@ import numpy as np
 import pytest
 
 from protocol import tensors
+from protocol.problems import Busy, ModelFailed, OverBudget
 from protocol.scoring import SCORE_REPLY_TENSORS
 
-from .remote.openai_server import OpenAI, Sent, said, serve
+from .remote.openai_server import OpenAI, Sent, fault, said, serve
 from .requests import HIDDEN, QUERY, SHORT, ST, score_call
-from .serving import Served, served
+from .serving import Served, eventually, opened, served
+from .test_refusals import refused
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +91,45 @@ def test_info_says_what_it_offers(remote: Served) -> None:
     info = remote.get("/info").json()
     assert (info["backend"], info["readouts"]) == ("openai", ["number", "verdict"])
     assert remote.get("/ready").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/score", "/rank"])
+def test_what_the_other_server_refuses_is_refused_in_our_words(remote: Served, other: OpenAI, path: str) -> None:
+    body = SHORT if path == "/score" else {"head": "a", "relation": "b", "candidates": ["c", "d"]}
+    other.answer = lambda prompt: fault(401)
+    refused(remote.post(path, json=body), ModelFailed, "SCORER_OPENAI_API_KEY")
+    other.answer = lambda prompt: fault(429, retry_after="200")
+    reply = remote.post(path, json=body)
+    refused(reply, Busy, "rate limit")
+    assert reply.headers["retry-after"] == "200"
+    other.answer = answer
+    assert remote.post(path, json=body).status_code == 200
+
+
+def test_a_spent_budget_is_402_and_no_prompt_is_sent(other: OpenAI) -> None:
+    other.answer = lambda prompt: said("yes", {"yes": 0.6, "no": 0.4}, usage={"prompt_tokens": 100})
+    prices = {"openai_input_price": 1.0, "openai_output_price": 1.0, "openai_max_cost": 0.0003}
+    with served(backend="openai", model="m", openai_base_url=other.url, **prices) as running:
+        statuses = [running.post("/score", json=SHORT).status_code for _ in range(4)]
+        assert (statuses[0], statuses[-1]) == (200, 402)
+        asked = len(other.asked)
+        refused(running.post("/score", json=SHORT), OverBudget, "SCORER_OPENAI_MAX_COST")
+        refused(running.post("/rank", json={"head": "a", "relation": "b", "candidates": ["c"]}), OverBudget)
+        assert len(other.asked) == asked
+        assert running.get("/ready").status_code == 200
+
+
+def test_prompts_of_a_caller_that_has_gone_are_not_sent(remote: Served, other: OpenAI) -> None:
+    other.answer = lambda prompt: said("yes", {"yes": 0.6, "no": 0.4}, waits=True)
+    other.opened.clear()
+    asked = len(other.asked)
+    body = json.dumps({"triples": SHORT["triples"] * 200}).encode()
+    head = ("Content-Type: application/json", f"Content-Length: {len(body)}")
+    with opened(remote.port, "/score", *head) as connection:
+        connection.sendall(body)
+        eventually(lambda: len(other.asked) > asked)
+    eventually(lambda: not remote.app.state.places._taken["forward"])
+    other.opened.set()
+    other.answer = answer
+    assert remote.post("/score", json=SHORT).status_code == 200
+    assert len(other.asked) - asked <= 16 + 1  # those under way, and the last
