@@ -1,7 +1,7 @@
 """How the C library hands out memory: kept in the process, rather than given back after every layer.
 
-A layer's activations are megabytes that live for a moment. By default glibc maps and unmaps each of them, and a thread's
-own arena cannot hold them at all; on the CPU the page faults took a tenth of a forward pass.
+A layer's activations are megabytes that live for a moment. By default glibc maps and unmaps each of them, and a
+thread's own arena cannot hold them at all; on the CPU the page faults took a tenth of a forward pass.
 """
 
 import ctypes
