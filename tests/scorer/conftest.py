@@ -48,7 +48,7 @@ def known(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         model.config.max_position_embeddings = 2048
         folder = save(tmp_path_factory.mktemp("checkpoint"), model)
         name, model = str(folder), LlamaForCausalLM.from_pretrained(folder)
-    running = Known(Settings(model=name))
+    running = Known(Settings(model=name, threads=1))
     running.model, running.hidden = model.eval().requires_grad_(False), model.config.hidden_size
     yield running
     running.end()

@@ -43,7 +43,7 @@ def start(log: Path, port: int, **environment: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**inherited, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
+            env={**inherited, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "SCORER_THREADS": "1", **environment},
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -210,7 +210,7 @@ class Served(httpx.Client):
 
 @contextmanager
 def served(**settings: Any) -> Iterator[Served]:
-    running = Served(Settings(**settings))
+    running = Served(Settings(**({"threads": 1} | settings)))
     try:
         yield running
     finally:

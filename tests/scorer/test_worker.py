@@ -224,7 +224,6 @@ def test_only_the_call_at_fault_of_a_merged_batch_fails(
     assert replies[0].json()["scores"] == replies[2].json()["scores"] == pytest.approx(alone, abs=1e-5)
 
 
-@pytest.mark.xfail(strict=True, reason="what a piece of a failed batch added to its task is added again")
 def test_the_others_of_a_failed_batch_get_their_own_loss_and_gradients(
     roomy: Served, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

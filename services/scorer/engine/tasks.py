@@ -131,7 +131,7 @@ class ScoreTask(Task):
         self._scores = torch.full((count,), torch.nan, dtype=torch.float64)
         self._probabilities = None if not isinstance(readout, Verdict) or gradient else torch.zeros_like(self._scores)
         self._masses = None if isinstance(readout, Likelihood) or gradient else torch.zeros_like(self._scores)
-        self._loss_value = 0.0
+        self._losses: dict[int, float] = {}  # by a piece's first triple: one that runs again is not counted twice
         sent = None if gradient is None else gradient.grad_scores
         self._whole = None if sent is None else torch.from_numpy(sent)
         # Where triples that the loss compares run together, it is differentiated piece by piece. Else all scores come
@@ -185,7 +185,7 @@ class ScoreTask(Task):
         leaf = scores.detach().requires_grad_()
         with torch.enable_grad():
             loss = self._loss.part(leaf, numbers)
-        self._loss_value += float(loss.detach())
+        self._losses[int(numbers[0])] = float(loss.detach())
         (gradient,) = torch.autograd.grad(loss, leaf)
         return gradient
 
@@ -193,7 +193,7 @@ class ScoreTask(Task):
         """Scores, or gradients."""
         scores = finite(self._scores)
         if self._given is not None:
-            return self._gradients(scores, self._loss_value if self._loss else None)
+            return self._gradients(scores, sum(self._losses.values()) if self._loss else None)
         probabilities, masses = (None if x is None else x.numpy() for x in (self._probabilities, self._masses))
         return Scores(scores, self.plan.usage, probabilities, masses)
 
