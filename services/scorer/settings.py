@@ -68,7 +68,12 @@ class Settings(BaseSettings):
     api_key_file: Path | None = Field(None, description="File that holds the callers' token.")
 
     max_body_bytes: int = Field(64 << 20, ge=1024, description="Bytes of a request's body.")
-    body_seconds: float = Field(60.0, gt=0, le=3600, description="How long a request's body may take to arrive.")
+    body_seconds: float = Field(
+        60.0,
+        gt=0,
+        le=3600,
+        description="How long a request's body may take to arrive, and a client may take no part of its reply.",
+    )
     max_prompts: int = Field(16_384, ge=1, description="Triples, queries or candidates a call.")
     max_slots: int = Field(65_536, ge=1, description="Entities a call, and relations a call.")
     max_vectors_per_slot: int = Field(64, ge=1, description="Vectors that stand for one entity or relation.")
