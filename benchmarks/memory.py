@@ -35,7 +35,7 @@ def main() -> None:
     scored = tensors.encode(parts)
     given = tensors.encode(parts | {"grad_scores": np.ones(each, dtype=np.float32)})
     seen = []
-    with scorer(folder) as client:  # type: ignore[arg-type]
+    with scorer(folder) as client:
         for _ in range(triples // each // 2):
             post(client, "/score", scored)
             post(client, "/score/gradient", given)

@@ -63,7 +63,7 @@ def engine(folder: Path, **settings: Any) -> Engine:
 
 
 @contextmanager
-def scorer(folder: Path, **environment: str) -> Iterator[httpx.Client]:
+def scorer(folder: Path | str, **environment: str) -> Iterator[httpx.Client]:
     """A client of a scorer in a process of its own, which is ready."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -104,7 +104,7 @@ class RequestLog:
             try:
                 await self._app(scope, exchange.receive, exchange.send)
             except ClientDisconnect:
-                pass  # nobody is there to answer, and the line says so
+                exchange.gone = True  # nobody is there to answer, and the line says so
             except Exception:
                 log.exception("request failed", method=scope["method"], route=_route(scope))
                 if exchange.status is None:

@@ -157,6 +157,7 @@ class Worker:
     def _next(self) -> list[tuple[_Call, Work | None]] | None:
         """Wait for calls, and take those that run together; None once there is nothing left to come."""
         while True:
+            self._engine.kept.sweep()
             with self._wake:
                 for kind in sorted(KINDS_OF_WORK, key=lambda kind: kind == self._served):
                     if batch := self._take(self._lanes[kind]):
@@ -165,7 +166,6 @@ class Worker:
                 if self._closing:
                     return None
                 self._wake.wait(SWEEP_SECONDS)
-            self._engine.kept.sweep()
 
     def _take(self, lane: deque[_Call]) -> list[tuple[_Call, Work | None]]:
         """The first call's next piece, and those of later calls that can run with it."""

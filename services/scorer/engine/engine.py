@@ -193,8 +193,10 @@ class Engine:
         given = [_scaled(w.task.given(w.numbers, o), o, leaf.dtype) for w, o in zip(works, outputs, strict=True)]
         (gradient,) = torch.autograd.grad(outputs, leaf, [g for g, _ in given])
         parts = gradient.to(self._vocabulary.exact).split([len(rows) for rows in pairs])
-        for work, rows, part, (_, scale) in zip(works, pairs, parts, given, strict=True):
-            work.task.add_gradient(rows, part * scale)
+        # Nothing is added before all is computed: a batch that fails runs again, and must not be counted twice.
+        gradients = [part * scale for part, (_, scale) in zip(parts, given, strict=True)]
+        for work, rows, part in zip(works, pairs, gradients, strict=True):
+            work.task.add_gradient(rows, part)
 
     def _read(self, works: Sequence[Work], states: Tensor, sizes: list[int]) -> None:
         with torch.no_grad():
@@ -219,9 +221,9 @@ class Engine:
         ids = self.planner.start(template)
         if not len(ids):
             return Root(0, 0)
-        none = torch.zeros(1, dtype=torch.int64).numpy()
-        row = Rows(torch.arange(len(ids)).numpy(), none, torch.tensor([len(ids)]).numpy())
-        prompts = Prompts(Root(0, 0), [[Part(row, none)]], none + 1)
+        first = np.zeros(1, dtype=np.int64)
+        row = Rows(np.arange(len(ids)), first, np.array([len(ids)]))
+        prompts = Prompts(Root(0, 0), [[Part(row, first)]], np.ones(1, dtype=np.int64))
         forest = plant([prompts.tree(slice(0, 1), self._forward.roots)], self._forward.roots, self._device)
         with torch.no_grad():
             rows = self._embedding.weight[torch.from_numpy(ids).to(self._device)]
