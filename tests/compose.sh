@@ -4,12 +4,13 @@
 set -eEuo pipefail
 
 export COMPOSE_PROJECT_NAME=tripleherd-check SCORER_PORT=${SCORER_PORT:-18000} COORDINATOR_PORT=${COORDINATOR_PORT:-18001}
+export BALANCER_PORT=${BALANCER_PORT:-18003}
 CLIENTS="client-0 client-1 client-2"
 scorer=http://127.0.0.1:$SCORER_PORT
 coordinator=http://127.0.0.1:$COORDINATOR_PORT
 
 say() { printf '\n== %s\n' "$*"; }
-clean() { docker compose down --volumes --timeout 5 >/dev/null 2>&1 || true; }
+clean() { docker compose --profile replicas down --volumes --timeout 5 >/dev/null 2>&1 || true; }
 failed() { say "failed; the containers' last words"; docker compose ps --all; docker compose logs --tail 30; clean; }
 trap failed ERR
 clean
@@ -66,6 +67,16 @@ echo "$reply"
 holds "$reply" '"phase":"joining"'
 docker compose up --detach --no-build
 wait_for_clients
+
+say "two scorers behind one address, and one of them stops"
+docker compose --profile replicas build --quiet balancer
+docker compose --profile replicas up --detach --no-build --wait balancer
+for stopped in "" replica-0; do
+  [[ -z $stopped ]] || docker compose --profile replicas stop --timeout 5 "$stopped"
+  reply=$(call "http://127.0.0.1:$BALANCER_PORT/score" --header 'Content-Type: application/json' \
+    --data '{"triples": [{"head": "aspirin", "relation": "treats", "tail": "headache"}]}')
+  holds "$reply" '"scores":['
+done
 
 say "what the images carry"
 lacks() { # lacks IMAGE PACKAGE: fails where the image can import the package
