@@ -1,6 +1,6 @@
 # make demo   train on a real graph on this machine and print the table
 # make up     the same system in containers, with Docker Compose
-# make test   all tests
+# make test   all tests but the longest; these are make test-faults, which kills processes on the way
 # make check  format, lint, types, committed OpenAPI files
 # Each does its own set-up in .venv on the first call.
 
@@ -13,7 +13,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 ARCH := $(subst arm64,aarch64,$(shell uname -m))
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: install demo test check format openapi wheels up down
+.PHONY: install demo test test-faults check format openapi wheels up down
 
 install: $(INSTALLED)
 
@@ -28,7 +28,10 @@ demo: $(INSTALLED)
 	$(BIN)/tripleherd demo $(ARGS)
 
 test: $(INSTALLED)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -m "not faults" $(ARGS)
+
+test-faults: $(INSTALLED)
+	$(BIN)/pytest -m faults $(ARGS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

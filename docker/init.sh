@@ -15,6 +15,11 @@ secret /secrets/clients/shared-key
 secret /secrets/invitation/token
 secret /secrets/operator/token
 
+keys=/secrets/allowed-keys/keys
+[ -e "$keys" ] || [ ! -w "${keys%/*}" ] || \
+  echo '# Public keys that may join without the invitation token, one a line, with whose they are behind it.' >"$keys"
+[ -e "$keys" ] || { echo "ALLOWED_KEYS_FOLDER in .env names a folder without a file keys"; exit 1; }
+
 dealt=""
 for client in client_0 client_1 client_2; do
   [ -e "/data/$client/train.tsv" ] && continue

@@ -20,9 +20,28 @@ LossName = Literal["self_adversarial", "margin_ranking", "cross_entropy"]
 Mode = Literal["isolation", "collection", "federation", "fusion"]
 Split = Literal["valid", "test"]
 SideName = Literal["both", "head", "tail"]
-Phase = Literal["idle", "joining", "training", "evaluating", "finished"]
+Phase = Literal["idle", "joining", "selecting", "training", "aggregating", "evaluating", "paused", "finished"]
+Share = Literal["entities", "relations", "both"]
+WireDtype = Literal["float32", "bfloat16", "float16"]
+StrategyName = Literal[
+    "mean",
+    "mean_over_all",
+    "frequency",
+    "median",
+    "trimmed_mean",
+    "clipped_mean",
+    "momentum",
+    "adam",
+    "yogi",
+]
 
-EntityKey = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="HMAC-SHA256 of the entity id, hex.")]
+OpaqueKey = Annotated[
+    str, Field(pattern=r"^[0-9a-f]{64}$", description="HMAC-SHA256 of the entity's or relation's id, hex.")
+]
+PublicKey = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_-]{43}$", description="Ed25519 public key: its 32 bytes as base64url, unpadded.")
+]
+ClientId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="Thumbprint of the client's first key, hex.")]
 
 MAX_DENSE_TENSORS = 32
 DENSE_PREFIX = "dense."
@@ -70,6 +89,25 @@ class LocalSettings(Strict):
     vectors_per_slot: int = Field(1, ge=1, le=64, description="Of `llama`: vectors that stand for one entity.")
 
 
+class AggregationSettings(Strict):
+    """How the coordinator makes the next version of a round's updates."""
+
+    strategy: StrategyName = Field(
+        "mean",
+        description="`mean` of those who reported; `mean_over_all` who hold an entity, as FedE's published code; "
+        "`frequency`: mean weighted by an entity's training triples; `median` and `trimmed_mean` by coordinate; "
+        "`clipped_mean`: each row's change cut to a norm; `momentum`, `adam`, `yogi`: the mean change as a gradient.",
+    )
+    trim: float = Field(0.2, ge=0, lt=0.5, description="Of `trimmed_mean`: the part cut off at either end.")
+    clip: float = Field(1.0, gt=0, le=1e6, description="Of `clipped_mean`: L2 norm that no row's change may exceed.")
+    learning_rate: float | None = Field(
+        None, gt=0, le=1e3, description="The server's; 1 for `momentum`, 0.01 for `adam` and `yogi` unless given."
+    )
+    beta1: float = Field(0.9, ge=0, lt=1, description="Of the mean change's running mean.")
+    beta2: float = Field(0.99, ge=0, lt=1, description="Of its square's, in `adam` and `yogi`.")
+    tau: float = Field(1e-3, gt=0, le=1e3, description="Added to the root in `adam` and `yogi`: how adaptive they are.")
+
+
 class TrainingSettings(Strict):
     """The body of `POST /round`: everything that a training fixes for all of its clients."""
 
@@ -79,10 +117,25 @@ class TrainingSettings(Strict):
     dense: dict[str, Dense] = Field({}, max_length=MAX_DENSE_TENSORS, description="Shared dense tensors by name.")
     scorer: ScorerIdentity | None = Field(None, description="Required for `llama`, absent otherwise.")
     local: LocalSettings = LocalSettings()
+    aggregation: AggregationSettings = AggregationSettings()
+    share: Share = Field(
+        "entities", description="Rows that go to the coordinator: of entities (FedE), of relations (FedR), or of both."
+    )
+    relation_dim: int | None = Field(
+        None, ge=1, le=32_768, description="Columns of a relation's row on the wire; needed where relations are shared."
+    )
+    relation_init: float = Field(0.05, gt=0, le=1e3, description="Shared relation rows start uniform in ± this.")
+    wire_dtype: WireDtype = Field("float32", description="Of rows and dense tensors on their way, in both directions.")
     seed: int = Field(0, ge=0, lt=1 << 63)
     clients: int = Field(1, ge=1, le=100_000, description="The training begins when so many clients have joined.")
     fraction: float = Field(1.0, gt=0, le=1, description="Part of the clients that is drawn for a round.")
+    over_selection: float = Field(
+        0.0, ge=0, le=4, description="Further part drawn; a round closes once as many as `fraction` asks have answered."
+    )
     quorum: int = Field(1, ge=1, description="Updates that close a round at its deadline.")
+    attempts: int = Field(
+        3, ge=1, le=1_000, description="Deadlines in a row below the quorum, after which the training pauses."
+    )
     deadline_seconds: float = Field(600.0, gt=0, le=7 * 86_400, description="From a round's opening.")
     rounds: int = Field(100, ge=1, le=1_000_000, description="At most so many rounds.")
     evaluate_every: int = Field(
@@ -96,6 +149,10 @@ class TrainingSettings(Strict):
             raise ValueError("scorer: `llama` needs it, and no other interaction may have it")
         if self.interaction in ("complex", "rotate") and self.dim % 2:
             raise ValueError(f"dim: `{self.interaction}` stores a complex number in two columns; dim must be even")
+        if (self.share == "entities") != (self.relation_dim is None):
+            raise ValueError("relation_dim: trainings that share relations need it, and no other may have it")
+        if self.aggregation.strategy == "frequency" and self.share != "entities":
+            raise ValueError("aggregation.strategy: `frequency` counts an entity's triples; it needs share `entities`")
         if self.quorum > self.clients:
             raise ValueError("quorum: cannot be greater than clients")
         if bad := [name for name in self.dense if not _DENSE_NAME.fullmatch(name)]:
@@ -104,14 +161,14 @@ class TrainingSettings(Strict):
 
 
 class JoinRequest(Strict):
-    """The body of `POST /clients`. The invitation token goes into the Authorization header."""
+    """The body of `POST /clients`, signed by the key in it. An invitation token goes into the Authorization header."""
 
     name: str = Field(min_length=1, max_length=100, description="For people; need not be unique.")
-    join_key: str = Field(
-        pattern=r"^[0-9a-f]{64}$",
-        description="Random, made once by the client and kept: joining again with it is the same client again.",
+    public_key: PublicKey
+    entities: list[OpaqueKey] = Field([], max_length=10_000_000, description="Distinct; their order is kept.")
+    relations: list[OpaqueKey] = Field(
+        [], max_length=1_000_000, description="Distinct; for trainings that share relations, else best left out."
     )
-    entities: list[EntityKey] = Field(min_length=1, max_length=10_000_000, description="Distinct; their order is kept.")
     triples: dict[Literal["train", "valid", "test"], Annotated[int, Field(ge=0, le=1 << 40)]] = Field(
         description="How many triples the client holds; the coordinator never sees the triples."
     )
@@ -123,19 +180,58 @@ class JoinRequest(Strict):
             raise ValueError(f"the count of {' and '.join(sorted(missing))} is missing")
         return triples
 
-    @field_validator("entities")
+    @field_validator("entities", "relations")
     @classmethod
-    def _distinct(cls, entities: list[str]) -> list[str]:
-        if len(set(entities)) != len(entities):
-            raise ValueError("an entity key occurs twice; every entity has one row")
-        return entities
+    def _distinct(cls, keys: list[str]) -> list[str]:
+        if len(set(keys)) != len(keys):
+            raise ValueError("a key occurs twice; everything has one row")
+        return keys
+
+    @model_validator(mode="after")
+    def _holds_something(self) -> "JoinRequest":
+        if not self.entities and not self.relations:
+            raise ValueError("entities: a client holds entities, relations or both; it sent no key")
+        return self
 
 
 class JoinReply(Strict):
-    """Who the client is from now on. The secret is shown once; the coordinator keeps its digest only."""
+    """Who the client is from now on."""
 
-    client: str = Field(description="The client's id.")
-    secret: str = Field(description="Bearer token of all later calls.")
+    client: ClientId
+
+
+class KeyRotation(Strict):
+    """The body of `PUT /clients/{id}/key`, signed by the client's present key."""
+
+    public_key: PublicKey
+    proof: str = Field(
+        pattern=r"^[A-Za-z0-9_-]{86}$",
+        description="The new key's signature of `protocol.signatures.rotation_words`, base64url: the client holds it.",
+    )
+
+
+class ClientSummary(Strict):
+    """A member, as operators see it."""
+
+    client: ClientId
+    name: str
+    key: str = Field(description="Thumbprint of its present key.")
+    joined: datetime
+    seen: datetime = Field(description="When its latest signed request came.")
+    removed: datetime | None
+    removed_by: Literal["operator", "client"] | None
+    entities: int
+    relations: int
+    triples: dict[Literal["train", "valid", "test"], int]
+    updates: int = Field(description="Accepted, over all trainings.")
+    bytes: int = Field(description="Of these updates.")
+    last_round: int | None = Field(description="Of its latest update.")
+
+
+class Clients(Strict):
+    """`GET /clients`: members in the order of joining, those that left or were removed too."""
+
+    clients: list[ClientSummary]
 
 
 class RoundView(Strict):
@@ -148,6 +244,7 @@ class RoundView(Strict):
     selected: bool = Field(description="Whether this client is to act: train, or evaluate in phase `evaluating`.")
     answered: bool = Field(description="Whether this client's update or evaluation for the phase is in.")
     deadline: datetime | None = None
+    paused: str | None = Field(None, description="Why the training is paused; null while it is not.")
     rounds_done: int = Field(0, description="Rounds of this training that have closed.")
     best_version: int | None = Field(None, description="Version with the best validation MRR so far.")
     best_mrr: float | None = None
@@ -239,6 +336,8 @@ class TrainingSummary(Strict):
     phase: Phase
     started: datetime
     finished: datetime | None
+    paused: str | None = Field(description="Why it is paused; null while it is not.")
+    rounds_done: int
     best_version: int | None
     best_mrr: float | None
     settings: TrainingSettings
@@ -252,12 +351,52 @@ class Rounds(Strict):
     next_before: int | None = Field(None, description="Pass as `before` for older rounds; null at the end.")
 
 
-def model_tensors(settings: TrainingSettings, rows: int) -> dict[str, TensorSpec]:
-    """The tensors of a client's share of the global model, as downloaded and as sent in an update.
+class AuditEntry(Strict):
+    """One line of the audit log: who did what when, with digests only."""
 
-    `entities` is float32 [rows, dim] in the client's own order; each dense tensor travels as `dense.<name>`.
+    number: int
+    at: datetime
+    who: str = Field(description="A client's id, `operator` or `coordinator`.")
+    did: str = Field(description="As `update`, `join`, `revoke`, `pause`.")
+    round: int | None
+    subject: str | None = Field(description="Id of the training or client that it was done to.")
+    digest: str | None = Field(description="SHA-256 of what was sent, hex.")
+
+
+class Audit(Strict):
+    """`GET /audit`: the audit log from the newest to the oldest."""
+
+    entries: list[AuditEntry]
+    next_before: int | None = Field(None, description="Pass as `before` for older entries; null at the end.")
+
+
+WIRE_DTYPES: dict[WireDtype, str] = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+"""How `protocol.tensors` writes them."""
+
+
+def model_tensors(settings: TrainingSettings, entities: int, relations: int = 0) -> dict[str, TensorSpec]:
+    """The tensors of a client's share of the global model, as downloaded.
+
+    What the training shares of `entities` [entities, dim] and `relations` [relations, relation_dim], each in the
+    client's own order, and each dense tensor as `dense.<name>`; all of them in the training's `wire_dtype`.
     """
-    specs = {"entities": TensorSpec("F32", (rows, settings.dim))}
+    dtype = WIRE_DTYPES[settings.wire_dtype]
+    specs = {}
+    if settings.share != "relations":
+        specs["entities"] = TensorSpec(dtype, (entities, settings.dim))
+    if settings.relation_dim is not None:
+        specs["relations"] = TensorSpec(dtype, (relations, settings.relation_dim))
     for name, dense in settings.dense.items():
-        specs[DENSE_PREFIX + name] = TensorSpec("F32", tuple(dense.shape))
+        specs[DENSE_PREFIX + name] = TensorSpec(dtype, tuple(dense.shape))
+    return specs
+
+
+def update_tensors(settings: TrainingSettings, entities: int, relations: int = 0) -> dict[str, TensorSpec]:
+    """The tensors of an update: `model_tensors`, and for `frequency` int32 `frequencies` [entities].
+
+    An entity's frequency is the number of the client's training triples that it stands in.
+    """
+    specs = model_tensors(settings, entities, relations)
+    if settings.aggregation.strategy == "frequency":
+        specs["frequencies"] = TensorSpec("I32", (entities,))
     return specs

@@ -13,7 +13,8 @@
     ├── InvalidRequest      422  a field is missing, malformed, non-finite or out of bounds
     ├── ModelFailed         424  the model could not process a valid request
     ├── Busy                429  the queue is full; try again after ``retry_after`` seconds
-    └── NotReady            503  the service is starting, or lost what it depends on
+    ├── NotReady            503  the service is starting, or lost what it depends on
+    └── StorageFull         507  the disk is full
 
 Raise them where the fault is known. Services turn them into responses in one place (`services.web`); clients turn
 responses back into them with `problem_from_response`.
@@ -204,6 +205,12 @@ class NotReady(ProblemError):
     status, kind, title = 503, "not-ready", "The service is not ready"
 
 
+class StorageFull(ProblemError):
+    """The disk is full; nothing of the request was kept, and it can be repeated once there is room."""
+
+    status, kind, title = 507, "storage-full", "There is no room to keep this"
+
+
 KINDS: dict[int, type[ProblemError]] = {
     kind.status: kind
     for kind in (
@@ -220,6 +227,7 @@ KINDS: dict[int, type[ProblemError]] = {
         ModelFailed,
         Busy,
         NotReady,
+        StorageFull,
     )
 }
 

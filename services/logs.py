@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -80,6 +81,17 @@ def _for_people() -> list[structlog.types.Processor]:
     return [*_fields(), structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A request that has ended; `route` is its template, or `other`."""
+
+    route: str
+    status: int
+    seconds: float
+    bytes_in: int
+    bytes_out: int
+
+
 class RequestLog:
     """Middleware that names each request, logs it once it ends, and answers for what the application let fall.
 
@@ -90,8 +102,8 @@ class RequestLog:
     or the server would log it again without the id.
     """
 
-    def __init__(self, app: ASGIApp, ended: Callable[[str, int, float], None] | None = None) -> None:
-        """`ended` is told of each request's route (its template, or `other`), status and seconds."""
+    def __init__(self, app: ASGIApp, ended: Callable[[Ended], None] | None = None) -> None:
+        """`ended` is told of each request."""
         self._app = app
         self._ended = ended
 
@@ -128,7 +140,7 @@ class RequestLog:
             client_gone=exchange.gone,
         )
         if self._ended:
-            self._ended(route, status, seconds)
+            self._ended(Ended(route, status, seconds, exchange.bytes_in, exchange.bytes_out))
 
 
 class _Exchange:

@@ -6,13 +6,14 @@ responses is `install`.
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ValidationError
+from starlette.concurrency import iterate_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
@@ -40,11 +41,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def install(app: FastAPI) -> None:
-    """Answer every refusal and every fault of `app` with a problem document."""
+    """Answer every refusal of `app` with a problem document. What falls through is `services.logs.RequestLog`'s."""
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(Exception, _on_fault)
 
 
 def respond(problem: ProblemError) -> Response:
@@ -73,11 +73,6 @@ async def _on_http(request: Request, error: Exception) -> Response:
     return respond(kind(str(error.detail)))
 
 
-async def _on_fault(request: Request, error: Exception) -> Response:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return respond(ProblemError("the service failed on this request; its log has the reason"))
-
-
 def media_type(request: Request, accepted: Sequence[str]) -> str:
     """The media type of the request's body.
 
@@ -93,7 +88,24 @@ def media_type(request: Request, accepted: Sequence[str]) -> str:
 
 
 async def read_body(request: Request, limit: int, seconds: float | None = None) -> bytes:
-    """The whole body, read no further than the limit allows, whatever Content-Length says.
+    """The whole body, in memory.
+
+    Raises:
+        BodyTooLarge, TooSlow: As `receive_body`.
+    """
+    body = bytearray()
+
+    async def take(chunk: bytes) -> None:
+        body.extend(chunk)
+
+    await receive_body(request, take, limit, seconds)
+    return bytes(body)
+
+
+async def receive_body(
+    request: Request, take: Callable[[bytes], Awaitable[None]], limit: int, seconds: float | None = None
+) -> None:
+    """Pass the body on part by part, read no further than the limit allows, whatever Content-Length says.
 
     Raises:
         BodyTooLarge: The body is, or says that it is, over the limit.
@@ -103,16 +115,16 @@ async def read_body(request: Request, limit: int, seconds: float | None = None) 
     stated = request.headers.get("content-length", "")
     if stated.isdecimal() and int(stated) > limit:
         raise refusal
-    body = bytearray()
+    size = 0
     try:
         async with asyncio.timeout(seconds):
             async for chunk in request.stream():
-                body += chunk
-                if len(body) > limit:
+                size += len(chunk)
+                if size > limit:
                     raise refusal
+                await take(chunk)
     except TimeoutError as error:
         raise TooSlow(f"the body did not arrive within {seconds:g} s; send it faster, or less in one call") from error
-    return bytes(body)
 
 
 class Reply(Response):
@@ -127,18 +139,41 @@ class Reply(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it. Raises `ClientDisconnect` where it is not taken, which ends the connection."""
-        for message in self._messages():
-            try:
-                async with asyncio.timeout(self._seconds):
-                    await send(message)
-            except TimeoutError as error:
-                raise ClientDisconnect from error
+        await self._send(send, {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async for part in self._parts():
+            await self._send(send, {"type": "http.response.body", "body": part, "more_body": True})
+        await self._send(send, {"type": "http.response.body"})
 
-    def _messages(self) -> Iterator[Message]:
-        yield {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+    async def _parts(self) -> AsyncIterator[bytes | memoryview]:
         for start in range(0, len(self.body), REPLY_PART):
-            yield {"type": "http.response.body", "body": self.body[start : start + REPLY_PART], "more_body": True}
-        yield {"type": "http.response.body"}
+            yield self.body[start : start + REPLY_PART]
+
+    async def _send(self, send: Send, message: Message) -> None:
+        try:
+            async with asyncio.timeout(self._seconds):
+                await send(message)
+        except TimeoutError as error:
+            raise ClientDisconnect from error
+
+
+class PiecesReply(Reply):
+    """A body that is made piece by piece, in threads, while it is sent."""
+
+    def __init__(
+        self,
+        pieces: Iterable[bytes | memoryview],
+        length: int,
+        media_type: str,
+        seconds: float,
+        headers: dict[str, str],
+    ) -> None:
+        super().__init__(b"", media_type, seconds)
+        self._pieces = pieces
+        self.headers.update({"Content-Length": str(length), **headers})
+
+    async def _parts(self) -> AsyncIterator[bytes | memoryview]:
+        async for piece in iterate_in_threadpool(self._pieces):
+            yield piece
 
 
 def parse_json(model: type[Model], body: bytes) -> Model:

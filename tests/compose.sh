@@ -1,18 +1,22 @@
 #!/usr/bin/env bash
 # The system in containers, used as the README says: start it, wait for the clients' tables, call /score and /round,
-# start it a second time. Needs a Docker engine with Compose v2; run from the repository's root.
+# start it a second time, reach the coordinator by HTTPS. Needs a Docker engine with Compose v2 and openssl; run from the
+# repository's root.
 set -eEuo pipefail
 
 export COMPOSE_PROJECT_NAME=tripleherd-check SCORER_PORT=${SCORER_PORT:-18000} COORDINATOR_PORT=${COORDINATOR_PORT:-18001}
-export BALANCER_PORT=${BALANCER_PORT:-18003}
+export BALANCER_PORT=${BALANCER_PORT:-18003} TLS_PORT=${TLS_PORT:-18443}
+TLS_FOLDER=$(mktemp -d)
+export TLS_FOLDER
 CLIENTS="client-0 client-1 client-2"
 scorer=http://127.0.0.1:$SCORER_PORT
 coordinator=http://127.0.0.1:$COORDINATOR_PORT
 
 say() { printf '\n== %s\n' "$*"; }
-clean() { docker compose --profile replicas down --volumes --timeout 5 >/dev/null 2>&1 || true; }
+clean() { docker compose --profile replicas --profile tls down --volumes --timeout 5 >/dev/null 2>&1 || true; }
 failed() { say "failed; the containers' last words"; docker compose ps --all; docker compose logs --tail 30; clean; }
 trap failed ERR
+trap 'rm -rf "$TLS_FOLDER"' EXIT
 clean
 
 wait_for_clients() {
@@ -68,6 +72,18 @@ holds "$reply" '"phase":"joining"'
 docker compose up --detach --no-build
 wait_for_clients
 
+say "the coordinator by HTTPS, and a client that comes that way"
+chmod 755 "$TLS_FOLDER"
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=tripleherd -addext 'subjectAltName=DNS:tls,IP:127.0.0.1' \
+  -keyout "$TLS_FOLDER/key.pem" -out "$TLS_FOLDER/cert.pem" 2>/dev/null
+docker compose --profile tls build --quiet tls
+docker compose --profile tls up --detach --no-build --wait tls
+reply=$(call "https://127.0.0.1:$TLS_PORT/health" --cacert "$TLS_FOLDER/cert.pem")
+holds "$reply" '"status":"ok"'
+reply=$(docker compose run --rm --no-deps --volume "$TLS_FOLDER:/tls:ro" --env SSL_CERT_FILE=/tls/cert.pem \
+  --env TRAINER_COORDINATOR=https://tls:8443 client-0)
+holds "$reply" fusion
+
 say "two scorers behind one address, and one of them stops"
 docker compose --profile replicas build --quiet balancer
 docker compose --profile replicas up --detach --no-build --wait balancer
@@ -84,6 +100,7 @@ lacks() { # lacks IMAGE PACKAGE: fails where the image can import the package
 }
 lacks tripleherd-coordinator torch
 lacks tripleherd-coordinator transformers
+docker run --rm --entrypoint python3 tripleherd-coordinator -c "import psycopg, s3fs"
 lacks tripleherd-client transformers
 
 clean

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from services.coordinator.app import build_app
 from services.coordinator.settings import CoordinatorSettings
-from services.coordinator.store import open_store
+from services.coordinator.store.store import open_store
 from services.scorer.app import create_app
 from services.scorer.settings import Settings
 

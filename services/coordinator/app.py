@@ -11,27 +11,33 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.coordinator import health, openapi, routes
-from services.coordinator.auth import Gate
-from services.coordinator.rounds import prune
+from services import logs
+from services.coordinator import health, openapi
+from services.coordinator.faults import install_faults
+from services.coordinator.identity.gate import Gate
+from services.coordinator.metrics import Metrics
+from services.coordinator.rounds.advance import prune
+from services.coordinator.rounds.worker import Worker
+from services.coordinator.routes import members, operators, rounds
 from services.coordinator.settings import CoordinatorSettings
 from services.coordinator.shutdown import release_on_signal
-from services.coordinator.store import Store, open_store
-from services.coordinator.worker import Worker
+from services.coordinator.store.store import Store, StoreUnusable, open_store
 from services.settings import read_settings
 from services.web import install, install_openapi
 
 _DESCRIPTION = """
 Federated knowledge graph embeddings (FedE): clients train entity embeddings on graphs that stay with them, and the
-coordinator averages what they report. It sees opaque entity keys, rows and metrics: no triples, no names, no relations.
+coordinator averages what they report. It sees opaque entity keys, rows and metrics: no triples and no names.
 
-An operator starts a training; clients join with the invitation token, then wait on `GET /round`. In phase `training`
-a selected client fetches its share of the global model, trains, and sends its update; in phase `evaluating` it sends
-metrics. Every refusal is a problem document (RFC 9457).
+An operator starts a training; clients join, each with an Ed25519 key of its own, then wait on `GET /round`. In phase
+`training` a selected client fetches its share of the global model, trains, and sends its update; in phase `evaluating`
+it sends metrics. Clients sign every request (RFC 9421) with a digest of its body (RFC 9530); operators send a bearer
+token. Every refusal is a problem document (RFC 9457).
 """
 _TAGS = [
-    {"name": "members", "description": "Joining."},
-    {"name": "rounds", "description": "Trainings, rounds, embeddings, updates, evaluations."},
+    {"name": "members", "description": "Joining, leaving, and keys."},
+    {"name": "rounds", "description": "What clients see and send: rounds, embeddings, updates, evaluations, history."},
+    {"name": "operators", "description": "Trainings from start to stop, the model, the audit log."},
     {"name": "service", "description": "Whether the service lives and can work."},
 ]
 
@@ -39,11 +45,13 @@ _TAGS = [
 def create_app() -> FastAPI:
     """The application as the environment sets it; the process ends with one line where a setting is wrong."""
     settings = read_settings(CoordinatorSettings, "coordinator")
+    logs.configure()
+    url = settings.database_url and settings.database_url.get_secret_value()
     try:
-        store = open_store(settings.data_dir)
+        store = open_store(settings.data_dir, database_url=url, blobs_url=settings.blobs)
         prune(store)
-    except (OSError, SQLAlchemyError) as error:
-        raise SystemExit(f"The coordinator cannot start: data folder {settings.data_dir}: {error}") from None
+    except (StoreUnusable, OSError, SQLAlchemyError) as error:
+        raise SystemExit(f"The coordinator cannot start: {error}") from None
     return build_app(settings, store)
 
 
@@ -60,16 +68,19 @@ def build_app(settings: CoordinatorSettings, store: Store) -> FastAPI:
     app.state.settings = settings
     app.state.store = store
     app.state.gate = Gate(settings, store)
-    app.include_router(routes.router)
-    app.include_router(health.router)
+    app.state.metrics = Metrics(store)
+    for router in (members.router, rounds.router, operators.router, health.router):
+        app.include_router(router)
     install(app)
+    install_faults(app)
     install_openapi(app, openapi.MODELS)
+    app.add_middleware(logs.RequestLog, ended=app.state.metrics.answered)
     return app
 
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    worker = Worker(app.state.store)
+    worker = Worker(app.state.store, app.state.metrics.seen)
     app.state.worker = worker
     app.state.working = asyncio.create_task(worker.run())
     with release_on_signal(worker.release):

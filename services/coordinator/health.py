@@ -1,13 +1,14 @@
-"""Whether the service lives (`/health`) and whether it can work (`/ready`). Both are open to everybody."""
+"""Whether the service lives (`/health`), whether it can work (`/ready`), and its numbers (`/metrics`). Open to all."""
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
-from protocol.problems import NotReady
-from services.coordinator.store import Store
-from services.coordinator.views import current_event
-from services.coordinator.worker import Worker
+from protocol.problems import NotReady, StorageFull
+from services.coordinator.faults import storage_problem
+from services.coordinator.metrics import Metrics
+from services.coordinator.routes.common import StoreDep, WorkerDep
+from services.coordinator.store import queries
 from services.web import problems
 
 router = APIRouter(tags=["service"], responses=problems(NotReady))
@@ -27,18 +28,23 @@ async def health(request: Request) -> Status:
     return Status()
 
 
-@router.get("/ready")
-def ready(request: Request) -> Status:
-    """The database answers, the data folder takes a file, and rounds advance."""
-    store: Store = request.app.state.store
-    worker: Worker = request.app.state.worker
+@router.get("/ready", responses=problems(StorageFull))
+def ready(request: Request, store: StoreDep, worker: WorkerDep) -> Status:
+    """The database answers, the blobs take a file, and rounds advance."""
     try:
-        current_event(store)
+        with store.database.read() as session:
+            queries.event(session)
         store.blobs.probe()
-    except SQLAlchemyError as error:
-        raise NotReady("the database does not answer; the log has the reason") from error
-    except OSError as error:
-        raise NotReady(f"the data folder takes no file: {error.strerror}") from error
+    except (SQLAlchemyError, OSError) as error:
+        raise storage_problem(error) from error
     if worker.fault is not None or request.app.state.working.done():
         raise NotReady("rounds do not advance; the log has the reason")
     return Status()
+
+
+@router.get("/metrics", response_class=Response)
+def metrics(request: Request) -> Response:
+    """Requests, refusals, bytes, rounds, phases, and how current each client is, for Prometheus."""
+    numbers: Metrics = request.app.state.metrics
+    body, media_type = numbers.render()
+    return Response(body, media_type=media_type)

@@ -4,11 +4,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from protocol.federation import Evaluation, JoinRequest, TrainingSettings, UpdateHeader
+from protocol.federation import Evaluation, JoinRequest, KeyRotation, TrainingSettings, UpdateHeader
 from protocol.tensors import MEDIA_TYPE
 from services.web import binary, body_of
 
-MODELS: list[type[BaseModel]] = [JoinRequest, TrainingSettings, UpdateHeader, Evaluation]
+MODELS: list[type[BaseModel]] = [JoinRequest, KeyRotation, TrainingSettings, UpdateHeader, Evaluation]
 
 _METRICS = {"mrr": 0.41, "hits@1": 0.32, "hits@3": 0.45, "hits@10": 0.58}
 
@@ -17,11 +17,15 @@ JOIN_BODY = body_of(
     {
         "two entities": {
             "name": "north hospital",
-            "join_key": "5f" * 32,
+            "public_key": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
             "entities": ["a1" * 32, "b2" * 32],
             "triples": {"train": 800, "valid": 100, "test": 100},
         }
     },
+)
+ROTATION_BODY = body_of(
+    KeyRotation,
+    {"a new key": {"public_key": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "proof": "A" * 86}},
 )
 TRAINING_BODY = body_of(
     TrainingSettings,
@@ -47,9 +51,10 @@ UPDATE_BODY = {
         "required": True,
         "content": {
             MEDIA_TYPE: binary(
-                "`entities` float32 [n, dim], the trained rows of the client's n entities in the order of its joining, "
-                "and each of the training's dense tensors as `dense.<name>`, float32. The header's metadata entry "
-                "`message` is JSON as the schema `UpdateHeader` says."
+                "`entities` [n, dim], the trained rows of the client's n entities in the order of its joining, and "
+                "each of the training's dense tensors as `dense.<name>`, in the training's `wire_dtype`; `relations` "
+                "[m, relation_dim] where the training shares relations; int32 `frequencies` [n] where it weighs by "
+                "them. The header's metadata entry `message` is JSON as the schema `UpdateHeader` says."
             )
         },
     }
@@ -62,7 +67,18 @@ SHARE = {
     "description": "The client's share of the version.",
     "content": {
         MEDIA_TYPE: binary(
-            "`entities` float32 [n, dim] and `dense.<name>` float32; the message holds `training` and `round`."
+            "`entities` [n, dim], `relations` [m, relation_dim] where the training shares them, and `dense.<name>`, in "
+            "the training's `wire_dtype`; the message holds `training` and `round`."
+        )
+    },
+}
+NOT_MODIFIED = {"description": "The client has this share already: its ETag was sent as If-None-Match."}
+MODEL = {
+    "description": "The best version.",
+    "content": {
+        MEDIA_TYPE: binary(
+            "`entities` float32 [n, dim] with `entity_keys` uint8 [n, 32], `relations` and `relation_keys` where the "
+            "training shares relations, `dense.<name>`; the message holds `training`, `version` and `settings`."
         )
     },
 }

@@ -4,55 +4,28 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, get_args
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-    disable_created_metrics,
-    generate_latest,
-)
+from prometheus_client import Counter, Gauge, Histogram
 
-from protocol.problems import KINDS, ProblemError
-
-# Each series would have a second one, with the time of its start, which the text format cannot tell from a gauge.
-disable_created_metrics()
+from services.metrics import SECONDS, RequestMetrics
 
 Kind = Literal["forward", "gradient"]
 KINDS_OF_WORK: tuple[Kind, ...] = get_args(Kind)
 
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
-"""Buckets from a call that is answered out of memory to one that fills every limit."""
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 CALLS = (1, 2, 4, 8, 16, 32, 64)
 
-REASONS = {ProblemError.status: ProblemError.kind} | {status: problem.kind for status, problem in KINDS.items()}
 
-
-class Metrics:
+class Metrics(RequestMetrics):
     """The numbers of one application. Every method is safe in any thread and takes microseconds, but `render`.
 
     Labels: `route` is a route's template or `other`, `reason` a kind of problem, `kind` is `forward` or `gradient`.
     """
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
-        named: dict[str, Any] = {"namespace": "tripleherd", "subsystem": "scorer", "registry": self._registry}
-        self._add_requests(named)
+        super().__init__("scorer")
+        named: dict[str, Any] = {"namespace": "tripleherd", "subsystem": "scorer", "registry": self.registry}
         self._add_work(named)
         self._add_waiting(named)
-
-    def _add_requests(self, named: dict[str, Any]) -> None:
-        self._requests = Counter("requests", "Requests that ended.", ["route", "status"], **named)
-        self._refusals = Counter("refusals", "Requests refused, by kind of problem.", ["route", "reason"], **named)
-        self._request_seconds = Histogram(
-            "request_seconds", "Seconds from a request to the end of its response.", ["route"], buckets=SECONDS, **named
-        )
 
     def _add_work(self, named: dict[str, Any]) -> None:
         prompts = Counter("prompts", "Prompts that ran.", ["kind"], **named)
@@ -77,13 +50,6 @@ class Metrics:
             self._queue_length.labels(kind).set_function(partial(queue_length, kind))
         self._kept_bytes.set_function(kept_bytes)
 
-    def answered(self, route: str, status: int, seconds: float) -> None:
-        """A request ended; `route` is the route's template or `other`. A problem's status says why it was refused."""
-        self._requests.labels(route, status).inc()
-        self._request_seconds.labels(route).observe(seconds)
-        if reason := REASONS.get(status):
-            self._refusals.labels(route, reason).inc()
-
     def waited(self, kind: Kind, seconds: float) -> None:
         """A call starts to run after so many seconds in the queue."""
         self._waits[kind].observe(seconds)
@@ -102,10 +68,6 @@ class Metrics:
         self._calls.observe(calls)
         self._fill.observe(fill)
         self._seconds[kind].observe(seconds)
-
-    def render(self) -> tuple[bytes, str]:
-        """The body of `GET /metrics` and its media type."""
-        return generate_latest(self._registry), CONTENT_TYPE_LATEST
 
 
 def _by_kind(counter: Counter) -> dict[Kind, Counter]:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from services.coordinator.store import open_store
+from services.coordinator.store.store import open_store
 
 from .support import Clock, Local, Server
 
@@ -11,7 +11,7 @@ from .support import Clock, Local, Server
 @pytest.fixture
 def local(tmp_path: Path) -> Iterator[Local]:
     clock = Clock()
-    store = open_store(tmp_path, clock)
+    store = open_store(tmp_path, clock=clock)
     yield Local(store, clock)
     store.database.close()
 

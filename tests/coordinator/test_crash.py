@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from .support import OPERATOR, Member, Server, bearer, members
+from .support import Member, Server, members
 
 TRAINING = {"clients": 3, "rounds": 4, "evaluate_every": 2, "dense": {"w": {"shape": [3], "init": 0.1}}}
 
@@ -36,7 +36,7 @@ def test_killed_with_some_updates_in(tmp_path: Path, undisturbed: bytes) -> None
     server.kill()
     (tmp_path / "models" / "3.safetensors.0a.tmp").write_bytes(b"half")
     server.start()
-    after = server.view(crowd[1].secret)
+    after = server.view(crowd[1])
     assert (after.round, after.phase, after.answered) == (2, "training", True)
     assert (after.training, after.deadline) == (before.training, before.deadline)
     assert list(tmp_path.rglob("*.tmp")) == []
@@ -67,8 +67,8 @@ def _until_training(server: Server, crowd: list[Member], number: int) -> None:
         if (view.round, view.phase) == (number, "training"):
             return
         for member in crowd:
-            seen = server.view(member.secret)
+            seen = server.view(member)
             if seen.phase == "evaluating" and seen.selected and not seen.answered:
                 server.act(member, seen)
         server.view(wait=1, after=view.event)
-    raise TimeoutError(f"round {number} did not open: {server.http.get('/rounds', headers=bearer(OPERATOR)).text}")
+    raise TimeoutError(f"round {number} did not open: {server.operator('GET', '/rounds').text}")

@@ -1,0 +1,186 @@
+"""Who speaks: operators send a bearer token, clients sign (RFC 9421). Tokens are never logged.
+
+A client's request is refused before its body is read, unless its key, its time, its signature and its nonce are right.
+The digest that the body must then have was signed too: `signed_body` compares it.
+"""
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
+from starlette.concurrency import run_in_threadpool
+
+from protocol.problems import Forbidden, Unauthorized
+from protocol.signatures import Signed, read_signature, verify
+from services.coordinator.identity.invitations import Invitations
+from services.coordinator.identity.nonces import Nonces, Use
+from services.coordinator.settings import CoordinatorSettings
+from services.coordinator.store.schema import Client, Key
+from services.coordinator.store.store import Store
+from services.web import read_body
+
+Role = Literal["operator", "client"]
+SCHEME = HTTPBearer(
+    auto_error=False,
+    description="Operators' token, or the invitation for joining. Clients sign their requests instead (RFC 9421).",
+)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whoever sent the request; `client` is the id where the role is that of a client."""
+
+    role: Role
+    client: str | None = None
+
+
+class Gate:
+    """Tells callers, and lets nobody else through.
+
+    Attributes:
+        invitations: Who may join.
+    """
+
+    def __init__(self, settings: CoordinatorSettings, store: Store) -> None:
+        self.invitations = Invitations(settings.invitation(), settings.allowed_keys_file)
+        self._operator = settings.operator().encode()
+        self._window = settings.clock_window_seconds
+        self._nonces = Nonces(store)
+        self._store = store
+
+    def is_operator(self, token: str) -> bool:
+        """Whether this is the operators' token."""
+        return hmac.compare_digest(token.encode(errors="replace"), self._operator)
+
+    async def client(self, request: Request) -> str:
+        """The client that signed the request.
+
+        Raises:
+            Unauthorized: Nobody did whom the coordinator knows, or not now, or not this, or a second time.
+            Forbidden: A client that was removed, or has left.
+        """
+        signed = self._fresh(request)
+        client, public = await run_in_threadpool(self._look_up, signed.key_id)
+        await self.prove(request, signed, public, client)
+        return client
+
+    async def prove(self, request: Request, signed: Signed, public: bytes, client: str | None) -> None:
+        """Check a signature against the key that should have made it, and use its nonce up.
+
+        Raises:
+            Unauthorized: It did not, or the nonce was used before.
+        """
+        url = f"http://coordinator{_target(request)}"
+        await run_in_threadpool(verify, request.method, url, request.headers, public)
+        # The window takes the signature until `created` and once its width; the clocks of two coordinators may differ.
+        expires = signed.created + 2 * self._window
+        if not await self._nonces.take(Use(signed.key_id, signed.nonce, client, expires)):
+            raise Unauthorized("this request was taken before; sign every request, also a repeated one, anew")
+
+    def joining(self, request: Request) -> Signed:
+        """The signature of a request to join, its key allowed to; `prove` it once the body has told the key.
+
+        Raises:
+            Unauthorized: There is none, or it is not of now.
+            Forbidden: The key may not join.
+        """
+        signed = self._fresh(request)
+        self.invitations.check(bearer(request), signed.key_id)
+        return signed
+
+    def _fresh(self, request: Request) -> Signed:
+        """The signature, if it was made now; notes the digest that it covers."""
+        signed = read_signature(request.headers)
+        now = self._store.clock()
+        if abs(off := signed.created - now) > self._window:
+            raise Unauthorized(
+                f"the signature is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} the coordinator's clock; "
+                f"at most {self._window:g} s are allowed: set the client's clock",
+                server_time=datetime.fromtimestamp(now, UTC).isoformat(),
+            )
+        request.state.digest = signed.digest
+        return signed
+
+    def _look_up(self, key_id: str) -> tuple[str, bytes]:
+        """The client that has the key, and the key's 32 bytes."""
+        with self._store.database.read() as session:
+            key = session.get(Key, key_id)
+            if key is None:
+                raise Unauthorized("the coordinator knows nobody with this key; join with it first", key=key_id)
+            if key.ended is not None:
+                raise Unauthorized("this key was replaced by another one; sign with that", key=key_id)
+            client = session.get_one(Client, key.client)
+            if client.removed is not None:
+                left = client.removed_by == "client"
+                raise Forbidden(
+                    f"client {client.id} has left; join again to come back"
+                    if left
+                    else f"client {client.id} was removed by an operator"
+                )
+            return client.id, key.public
+
+
+def bearer(request: Request) -> str | None:
+    """The bearer token of a request, if it has one."""
+    scheme, token = get_authorization_scheme_param(request.headers.get("authorization"))
+    return token if scheme.lower() == "bearer" and token else None
+
+
+def claimed_digest(request: Request) -> bytes:
+    """The SHA-256 that the body of a request that has passed the gate must have."""
+    digest: bytes = request.state.digest
+    return digest
+
+
+async def signed_body(request: Request, limit: int, seconds: float) -> bytes:
+    """The body of a signed request.
+
+    Raises:
+        Unauthorized: It is not the one that was signed.
+        BodyTooLarge, TooSlow: As `services.web.read_body`.
+    """
+    body = await read_body(request, limit, seconds)
+    if hashlib.sha256(body).digest() != claimed_digest(request):
+        raise Unauthorized("the body is not the one that was signed; sign what is sent, and send it again")
+    return body
+
+
+def _target(request: Request) -> str:
+    """Path and query as they were on the wire."""
+    path = request.scope.get("raw_path") or request.scope["path"].encode()
+    query = request.scope["query_string"]
+    target: bytes = path + b"?" + query if query else path
+    return target.decode("latin-1")
+
+
+async def _caller(request: Request, scheme: Annotated[object, Depends(SCHEME)]) -> Caller:
+    """The operator or client."""
+    gate: Gate = request.app.state.gate
+    if (token := bearer(request)) is None:
+        if "signature-input" not in request.headers:
+            raise Unauthorized("operators send `Authorization: Bearer <token>`; clients sign their requests (RFC 9421)")
+        return Caller("client", await gate.client(request))
+    if not gate.is_operator(token):
+        raise Unauthorized("this is not the operators' token; clients sign their requests (RFC 9421) instead")
+    return Caller("operator")
+
+
+async def _operator(caller: Annotated[Caller, Depends(_caller)]) -> None:
+    if caller.role != "operator":
+        raise Forbidden("this route is for operators, who send their token")
+
+
+async def _client(caller: Annotated[Caller, Depends(_caller)]) -> str:
+    if caller.client is None:
+        raise Forbidden("this route is for clients, who sign their requests")
+    return caller.client
+
+
+OperatorDep = Depends(_operator)
+ClientDep = Annotated[str, Depends(_client)]
+MemberDep = Annotated[Caller, Depends(_caller)]

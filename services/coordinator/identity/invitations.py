@@ -1,0 +1,52 @@
+"""Who may join: who brings the invitation token, and whose key an operator has put on the list."""
+
+import hmac
+from pathlib import Path
+
+import structlog
+
+from protocol.problems import Forbidden, NotReady
+from protocol.signatures import public_bytes, thumbprint
+
+log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
+
+
+class Invitations:
+    """The two ways in. At least one of them is set.
+
+    Args:
+        token: The invitation token, if there is one.
+        allowed: File of public keys, one a line, each with what people want to note behind it; `#` begins a comment.
+    """
+
+    def __init__(self, token: str | None, allowed: Path | None) -> None:
+        self._token, self._allowed = token, allowed
+
+    def check(self, token: str | None, key_id: str) -> None:
+        """Raise unless the holder of a key may join. Nothing of the request but its head has been read.
+
+        Raises:
+            Forbidden: Neither way is open to it.
+            NotReady: The list cannot be read; then nobody is on it.
+        """
+        if token is not None and self._token is not None and hmac.compare_digest(token.encode(), self._token.encode()):
+            return
+        if self._allowed is not None and key_id in self._listed(self._allowed):
+            return
+        if self._token is None:
+            raise Forbidden("an operator has to put this key on the list of those that may join", key=key_id)
+        raise Forbidden(
+            "joining needs the invitation token as `Authorization: Bearer <token>`"
+            + (", or an operator to list this key" if self._allowed else ""),
+            key=key_id,
+        )
+
+    @staticmethod
+    def _listed(file: Path) -> set[str]:
+        try:
+            lines = [line.split("#")[0].split() for line in file.read_text(encoding="utf-8").splitlines()]
+            return {thumbprint(public_bytes(words[0])) for words in lines if words}
+        except (OSError, ValueError) as error:
+            # A list with a broken line may lack the line that was meant, so it lets nobody in.
+            log.error("the list of allowed keys cannot be read", file=str(file), reason=str(error))
+            raise NotReady("the coordinator cannot read its list of keys; its operator finds why in the log") from error

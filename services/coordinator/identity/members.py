@@ -1,0 +1,49 @@
+"""The members as operators see them."""
+
+from sqlalchemy import func, select
+
+from protocol.federation import Clients, ClientSummary
+from services.coordinator.rounds.times import moment
+from services.coordinator.store.schema import Client, Key, Update
+from services.coordinator.store.store import Store
+
+
+def clients(store: Store) -> Clients:
+    """All that ever joined, in the order of joining, with what they sent."""
+    sent = (
+        select(
+            Update.client,
+            func.count().label("updates"),
+            func.sum(Update.size).label("bytes"),
+            func.max(Update.round).label("last_round"),
+        )
+        .group_by(Update.client)
+        .subquery()
+    )
+    rows = (
+        select(Client, Key.id, sent.c.updates, sent.c.bytes, sent.c.last_round)
+        .join(Key, (Key.client == Client.id) & Key.ended.is_(None))
+        .outerjoin(sent, sent.c.client == Client.id)
+        .order_by(Client.joined, Client.id)
+    )
+    with store.database.read() as session:
+        return Clients(
+            clients=[
+                ClientSummary(
+                    client=client.id,
+                    name=client.name,
+                    key=key,
+                    joined=moment(client.joined),
+                    seen=moment(client.seen),
+                    removed=moment(client.removed),
+                    removed_by=client.removed_by,  # type: ignore[arg-type]  # the table holds nothing else
+                    entities=client.entities,
+                    relations=client.relations,
+                    triples={"train": client.train, "valid": client.valid, "test": client.test},
+                    updates=updates or 0,
+                    bytes=size or 0,
+                    last_round=last_round,
+                )
+                for client, key, updates, size, last_round in session.execute(rows)
+            ]
+        )

@@ -1,0 +1,1 @@
+"""The routes: each reads what HTTP brought, and calls one function that knows none."""

@@ -1,0 +1,87 @@
+"""Joining, leaving, being removed, and changing keys."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Request
+from starlette.concurrency import run_in_threadpool
+
+from protocol.federation import Clients, JoinReply, JoinRequest, KeyRotation
+from protocol.problems import Forbidden, InvalidRequest, NotFound, Unauthorized
+from protocol.signatures import public_bytes, thumbprint
+from services.coordinator import openapi
+from services.coordinator.identity.gate import SCHEME, ClientDep, Gate, MemberDep, OperatorDep, signed_body
+from services.coordinator.identity.joining import join, leave, revoke, rotate
+from services.coordinator.identity.members import clients
+from services.coordinator.routes.common import (
+    GUARDED,
+    MAX_JSON_BYTES,
+    WITH_BODY,
+    SettingsDep,
+    StoreDep,
+    WorkerDep,
+)
+from services.web import JSON, media_type, parse_json, problems
+
+router = APIRouter(tags=["members"])
+ClientPath = Annotated[str, Path(max_length=100, description="The client's id.")]
+
+
+@router.post(
+    "/clients",
+    status_code=201,
+    dependencies=[Depends(SCHEME)],
+    responses=problems(*WITH_BODY),
+    openapi_extra=openapi.JOIN_BODY,
+)
+async def join_federation(request: Request, store: StoreDep, worker: WorkerDep, settings: SettingsDep) -> JoinReply:
+    """Join, with the invitation token or a key that an operator has listed. The body's key signs the request.
+
+    The same key again is the same client: its name and counts are brought up to date, and so are its entities and
+    relations unless a training is running.
+    """
+    gate: Gate = request.app.state.gate
+    signed = gate.joining(request)
+    media_type(request, [JSON])
+    body = await signed_body(request, settings.max_body_bytes, settings.body_seconds)
+    message = await run_in_threadpool(parse_json, JoinRequest, body)
+    try:
+        public = public_bytes(message.public_key)
+    except ValueError as error:
+        raise InvalidRequest.of("public_key", "not an Ed25519 public key") from error
+    if thumbprint(public) != signed.key_id:
+        raise Unauthorized("the request is signed by another key than the one in its body")
+    await gate.prove(request, signed, public, None)
+    reply = await run_in_threadpool(join, store, message)
+    worker.kick()
+    return reply
+
+
+@router.get("/clients", dependencies=[OperatorDep], responses=problems(*GUARDED))
+def members(store: StoreDep) -> Clients:
+    """All that ever joined, with what they sent and when they were seen; an operator's part."""
+    return clients(store)
+
+
+@router.delete("/clients/{client}", status_code=204, responses=problems(*GUARDED, NotFound))
+async def remove_client(client: ClientPath, caller: MemberDep, store: StoreDep, worker: WorkerDep) -> None:
+    """Leave, as the client itself, or remove it for good, as an operator. Rounds no longer wait for it."""
+    if caller.role == "client" and caller.client != client:
+        raise Forbidden("a client can leave for itself only; operators remove others")
+    await run_in_threadpool(revoke if caller.role == "operator" else leave, store, client)
+    worker.kick()
+
+
+@router.put(
+    "/clients/{client}/key",
+    responses=problems(*WITH_BODY),
+    openapi_extra=openapi.ROTATION_BODY,
+)
+async def rotate_key(
+    client: ClientPath, caller: ClientDep, request: Request, store: StoreDep, settings: SettingsDep
+) -> JoinReply:
+    """Let a new key speak for the client from now on; signed by the present one, with a proof of the new one."""
+    media_type(request, [JSON])
+    rotation = parse_json(KeyRotation, await signed_body(request, MAX_JSON_BYTES, settings.body_seconds))
+    if caller != client:
+        raise Forbidden("a client can change its own key only")
+    return await run_in_threadpool(rotate, store, client, rotation)

@@ -1,0 +1,50 @@
+"""Blobs in a folder: temporary file, fsync, rename, fsync of the folder. Killed anywhere, a blob is whole or absent."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from services.coordinator.failpoints import failpoint
+from services.coordinator.store.blobs import MODELS, SUFFIX, UPDATES, Blobs
+
+
+class FolderBlobs(Blobs):
+    """The folders `models`, `updates` and `incoming` under `root`."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root / "incoming")
+        self._root = root
+        for kind in (MODELS, UPDATES):
+            (root / kind).mkdir(exist_ok=True)
+
+    def _keep(self, name: str, file: Path) -> None:
+        failpoint("blob.written")
+        _sync(file)
+        failpoint("blob.synced")
+        target = self._root / name
+        file.rename(target)
+        failpoint("blob.renamed")
+        _sync(target.parent)
+
+    @contextmanager
+    def _local(self, name: str) -> Iterator[Path]:
+        path = self._root / name
+        if not path.is_file():
+            raise FileNotFoundError(f"{name} is not kept")
+        yield path
+
+    def _names(self, kind: str) -> list[str]:
+        return [path.name for path in (self._root / kind).glob("*" + SUFFIX)]
+
+    def _delete(self, name: str) -> None:
+        (self._root / name).unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Flush a file, or a folder's list of names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

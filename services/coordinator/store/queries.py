@@ -1,0 +1,141 @@
+"""Small questions to the database that several modules ask, inside the session that they are in."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.orm import Session
+
+from protocol.federation import Evaluation, TrainingSettings
+from services.coordinator.store.schema import (
+    AuditRow,
+    Client,
+    Counter,
+    EvaluationRow,
+    GlobalRow,
+    Key,
+    Round,
+    Selection,
+    Training,
+    Update,
+)
+
+Kind = Literal["entities", "relations"]
+
+
+def event(session: Session) -> int:
+    """The event counter."""
+    return session.execute(select(Counter.event)).scalar_one()
+
+
+def tell(session: Session) -> None:
+    """Count an event: something that somebody can see changes with this transaction."""
+    session.execute(update(Counter).values(event=Counter.event + 1))
+
+
+def record(
+    session: Session,
+    at: float,
+    who: str,
+    did: str,
+    *,
+    round: int | None = None,
+    subject: str | None = None,
+    digest: str | None = None,
+) -> None:
+    """Write a line of the audit log, in the write transaction that does what it says."""
+    last = session.execute(select(func.max(AuditRow.number))).scalar_one() or 0
+    session.add(AuditRow(number=last + 1, at=at, who=who, did=did, round=round, subject=subject, digest=digest))
+    session.flush()
+
+
+def latest_training(session: Session) -> Training | None:
+    """The training that runs, or else the last one that ran."""
+    return session.scalars(select(Training).order_by(Training.ordinal.desc()).limit(1)).first()
+
+
+def training_by_id(session: Session, training: str) -> Training | None:
+    """The training with this id."""
+    return session.scalars(select(Training).where(Training.id == training)).first()
+
+
+def last_round(session: Session, training: str | None = None) -> Round | None:
+    """The round with the highest number, of one training or of all."""
+    query = select(Round).order_by(Round.number.desc()).limit(1)
+    return session.scalars(query if training is None else query.where(Round.training == training)).first()
+
+
+def last_number(session: Session) -> int | None:
+    """The highest round number so far; None before the first."""
+    return session.execute(select(func.max(Round.number))).scalar_one()
+
+
+def able(settings: TrainingSettings) -> tuple[ColumnElement[bool], ...]:
+    """What a client must fulfil to take part in a training: it is a member, and holds rows of what is shared."""
+    holds = {
+        "entities": (Client.entities > 0,),
+        "relations": (Client.relations > 0,),
+        "both": (Client.entities > 0, Client.relations > 0),
+    }
+    return (Client.removed.is_(None), *holds[settings.share])
+
+
+def able_clients(session: Session, settings: TrainingSettings) -> Sequence[str]:
+    """The members that can take part in a training, sorted."""
+    return session.scalars(select(Client.id).where(*able(settings)).order_by(Client.id)).all()
+
+
+def able_count(session: Session, settings: TrainingSettings) -> int:
+    """How many members can take part in a training."""
+    return session.execute(select(func.count()).select_from(Client).where(*able(settings))).scalar_one()
+
+
+def client_count(session: Session) -> int:
+    """How many members there are."""
+    return session.execute(select(func.count()).select_from(Client).where(Client.removed.is_(None))).scalar_one()
+
+
+def row_count(session: Session, kind: Kind) -> int:
+    """How many entities or relations are known, which is the number of the next row."""
+    return session.execute(select(func.count()).select_from(GlobalRow).where(GlobalRow.kind == kind)).scalar_one()
+
+
+def row_keys(session: Session, kind: Kind, start: int, stop: int) -> Sequence[bytes]:
+    """The keys of the global rows from `start` to before `stop`, in order."""
+    rows = select(GlobalRow.key).where(GlobalRow.kind == kind, GlobalRow.row >= start, GlobalRow.row < stop)
+    return session.scalars(rows.order_by(GlobalRow.row)).all()
+
+
+def client_rows(session: Session, client: str, kind: Kind) -> NDArray[np.int64]:
+    """The global rows of a client's entities or relations, int64 [n], in the client's own order."""
+    column = {"entities": Client.entity_rows, "relations": Client.relation_rows}[kind]
+    return np.frombuffer(session.execute(select(column).where(Client.id == client)).scalar_one(), "<i8")
+
+
+def present_key(session: Session, client: str) -> Key:
+    """The key that a client has now."""
+    return session.execute(select(Key).where(Key.client == client, Key.ended.is_(None))).scalar_one()
+
+
+def selected(session: Session, round: int, phase: str) -> Sequence[str]:
+    """The members that are to act in a phase of a round, sorted."""
+    query = select(Selection.client).where(Selection.round == round, Selection.phase == phase)
+    members = query.join(Client, Client.id == Selection.client).where(Client.removed.is_(None))
+    return session.scalars(members.order_by(Selection.client)).all()
+
+
+def updates(session: Session, round: int) -> Sequence[Update]:
+    """The accepted updates of a round, in sorted order of client ids."""
+    return session.scalars(select(Update).where(Update.round == round).order_by(Update.client)).all()
+
+
+def federation_valid(session: Session, round: int) -> dict[str, Evaluation]:
+    """What decides on the version of a round: its clients' metrics on their validation triples, by client id."""
+    rows = session.scalars(
+        select(EvaluationRow).where(
+            EvaluationRow.round == round, EvaluationRow.mode == "federation", EvaluationRow.split == "valid"
+        )
+    )
+    return {row.client: Evaluation.model_validate_json(row.content) for row in rows}
