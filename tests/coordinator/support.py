@@ -262,7 +262,7 @@ class Server:
         """A signed request that is not sent."""
         key = who.signer if isinstance(who, Member) else who
         request = self.http.build_request(method, path, content=body or None, headers=headers)
-        if body:
+        if method in ("POST", "PUT"):
             request.headers["content-type"] = media_type
         request.headers.update(key.headers(method, str(request.url), content_digest(body)))
         return request

@@ -22,8 +22,11 @@ def start_and_fail(port: int, variables: dict[str, str]) -> tuple[int, str]:
     ("changes", "reason"),
     [
         ({"COORDINATOR_OPERATOR_TOKEN": ""}, "set exactly one of COORDINATOR_OPERATOR_TOKEN and"),
+        ({"COORDINATOR_INVITATION_TOKEN": ""}, "nobody could join: set COORDINATOR_INVITATION_TOKEN"),
+        ({"COORDINATOR_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}, "the database does not answer"),
+        ({"COORDINATOR_BLOBS": "nonsense://bucket"}, "the blobs at nonsense://bucket cannot be used"),
         ({"COORDINATOR_INVITATION_TOKEN": "changethis"}, "COORDINATOR_INVITATION_TOKEN must have at least 16"),
-        ({"COORDINATOR_DATA_DIR": "/dev/null/data"}, "data folder /dev/null/data"),
+        ({"COORDINATOR_DATA_DIR": "/dev/null/data"}, "the blobs at /dev/null/data cannot be used"),
     ],
 )
 def test_a_wrong_setting_is_one_clear_line(tmp_path: Path, changes: dict[str, str], reason: str) -> None:
@@ -103,7 +106,7 @@ def test_the_api_page_is_honest(shared_server: Server) -> None:
     for path, methods in document["paths"].items():
         for operation in methods.values():
             assert operation["tags"], path
-            if path not in ("/health", "/ready"):
+            if path not in ("/health", "/ready", "/metrics"):
                 assert {"401", "403", "422"} <= set(operation["responses"])
                 assert operation["security"], path
     assert shared_server.http.get("/docs").status_code == 200

@@ -31,7 +31,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def test_killed_with_some_updates_in(tmp_path: Path, undisturbed: bytes) -> None:
     server, crowd = begun(tmp_path)
-    before = server.run(crowd, stop_at=2)
+    server.run(crowd, stop_at=2)
+    before = server.until(2, "training")
     server.put_update(crowd[1], 2, crowd[1].trained(server.share(crowd[1], 2)))
     server.kill()
     (tmp_path / "models" / "3.safetensors.0a.tmp").write_bytes(b"half")

@@ -78,6 +78,7 @@ def test_killed_there_it_comes_back_in_the_same_round_and_ends_with_the_same_mod
 def test_a_model_that_is_flushed_and_not_renamed_is_not_served(tmp_path: Path) -> None:
     server, crowd = begun(tmp_path)
     server.run(crowd, stop_at=2)
+    server.until(2, "training")
     old = (tmp_path / "models" / "2.safetensors").read_bytes()
     for member in crowd[:2]:
         server.put_update(member, 2, member.trained(server.share(member, 2)))

@@ -16,7 +16,12 @@ from protocol.tensors import TensorSpec
 
 SCORER = {"model": "embedded", "revision": "abc", "dtype": "float32", "query_hash": "def", "hidden": 64}
 KEYS = [f"{i:064x}" for i in range(3)]
-JOIN = {"name": "clinic", "join_key": "a" * 64, "entities": KEYS, "triples": {"train": 5, "valid": 0, "test": 1}}
+JOIN = {
+    "name": "clinic",
+    "public_key": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+    "entities": KEYS,
+    "triples": {"train": 5, "valid": 0, "test": 1},
+}
 METRICS = {"mrr": 0.5, "hits@1": 0.25, "hits@3": 0.5, "hits@10": 1.0}
 EVALUATION = {"mode": "federation", "split": "valid", "triples": 3, "sides": {"both": METRICS}}
 
@@ -99,11 +104,12 @@ def test_a_join_keeps_the_order_of_the_entities() -> None:
         {"entities": ["aspirin"]},
         {"entities": [KEYS[0].upper().replace("0", "A")]},
         {"entities": []},
-        {"join_key": "short"},
+        {"public_key": "short"},
         {"name": ""},
         {"triples": {"train": -1}},
         {"triples": {"dev": 1}},
         {"relations": ["treats"]},
+        {"relations": [KEYS[0], KEYS[0]]},
     ],
 )
 def test_a_join_that_says_too_much_or_too_little_is_refused(change: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from protocol.problems import (
 from protocol.ranking import RankRequest
 from protocol.scoring import ScoreRequest
 
-FIXED_STATUSES = {401, 402, 403, 404, 405, 408, 409, 413, 415, 422, 424, 429, 503}
+FIXED_STATUSES = {401, 402, 403, 404, 405, 408, 409, 413, 415, 422, 424, 429, 503, 507}
 
 
 def test_every_status_that_the_services_refuse_with_has_its_kind() -> None:

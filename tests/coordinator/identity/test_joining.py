@@ -1,42 +1,55 @@
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
-from sqlalchemy import select
 
+from protocol.federation import KeyRotation
 from protocol.problems import Conflict, Forbidden, NotFound
-from services.coordinator.identity.joining import client_with_secret, digest, join, remove
+from services.coordinator.identity.joining import join, leave, revoke, rotate
 from services.coordinator.rounds.advance import advance
+from services.coordinator.rounds.audit import audit_log
 from services.coordinator.store import queries
 from services.coordinator.store.schema import Client
 
-from ..support import Local, Member, members
+from ..support import Local, Member, members, signer
 
 
-def test_the_same_join_key_is_the_same_client_with_a_fresh_secret(local: Local) -> None:
+def test_the_same_key_is_the_same_client(local: Local) -> None:
     (member,) = members(3)
     local.join(member)
-    first, old = member.id, member.secret
-    local.join(member)
-    assert member.id == first
-    assert client_with_secret(local.store, digest(member.secret)) == first
-    assert client_with_secret(local.store, digest(old)) is None
+    renamed = Member("m0", member.entities, {"train": 99})
+    local.join(renamed)
+    assert renamed.id == member.id
     assert local.view().clients == 1
+    with local.store.database.read() as session:
+        assert session.get_one(Client, member.id).train == 99
 
 
-def test_other_entities_under_the_same_join_key_are_refused(local: Local) -> None:
-    local.join(Member("a", ["x", "y"]))
-    for entities in (["x"], ["y", "x"]):
-        with pytest.raises(Conflict):
-            local.join(Member("a", entities))
+def test_what_a_client_holds_changes_between_trainings_only(local: Local) -> None:
+    before, after = Member("a", ["x", "y"]), Member("a", ["y", "z", "x"])
+    local.join(before)
+    local.join(after)
+    local.start(rounds=1)
+    for member in (before, Member("a", ["x", "y", "z"])):
+        with pytest.raises(Conflict, match="when that has finished"):
+            local.join(member)
+    local.join(after)
+    rows = local.share(after)["entities"]
+    local.send(after, 1.0)
+    local.report(after, 0.5)
+    assert local.view().phase == "finished"
+    local.join(before)
+    assert np.allclose(local.share(before, 2)["entities"], rows[[2, 0]] + 1.0)
 
 
 def test_equal_keys_meet_in_one_row(local: Local) -> None:
     one, two = Member("one", ["x", "y"]), Member("two", ["z", "y"])
     local.join(one, two)
     with local.store.database.read() as session:
-        assert queries.entity_count(session) == 3
-        assert list(queries.client_rows(session, one.id)) == [0, 1]
-        assert list(queries.client_rows(session, two.id)) == [2, 1]
+        assert queries.row_count(session, "entities") == 3
+        assert list(queries.client_rows(session, one.id, "entities")) == [0, 1]
+        assert list(queries.client_rows(session, two.id, "entities")) == [2, 1]
 
 
 def test_rows_have_no_gaps_when_many_join_at_once(local: Local) -> None:
@@ -44,9 +57,9 @@ def test_rows_have_no_gaps_when_many_join_at_once(local: Local) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda member: join(local.store, member.request()), crowd))
     with local.store.database.read() as session:
-        count = queries.entity_count(session)
+        count = queries.row_count(session, "entities")
         assert count == 47
-        assert len(queries.entity_keys(session, 0, count)) == count
+        assert len(queries.row_keys(session, "entities", 0, count)) == count
 
 
 def test_more_entities_than_one_query_takes(local: Local) -> None:
@@ -54,42 +67,64 @@ def test_more_entities_than_one_query_takes(local: Local) -> None:
         Member("large", [f"e{i}" for i in range(10_050)]), Member("again", [f"e{i}" for i in range(10_049, -1, -1)])
     )
     with local.store.database.read() as session:
-        assert queries.entity_count(session) == 10_050
+        assert queries.row_count(session, "entities") == 10_050
 
 
-def test_secrets_and_join_keys_are_kept_as_digests(local: Local) -> None:
-    (member,) = members(1)
-    local.join(member)
+def test_relations_have_rows_of_their_own(local: Local) -> None:
+    one, two = Member("one", ["x"], relations=["r", "s"]), Member("two", ["x"], relations=["s", "t"])
+    local.join(one, two)
     with local.store.database.read() as session:
-        row = session.scalars(select(Client)).one()
-    assert row.secret_digest == digest(member.secret)
-    assert row.join_digest == digest(member.request().join_key)
+        assert (queries.row_count(session, "entities"), queries.row_count(session, "relations")) == (1, 3)
+        assert list(queries.client_rows(session, two.id, "relations")) == [1, 2]
+
+
+def test_every_join_rotation_and_removal_is_in_the_audit_log(local: Local) -> None:
+    one, two = members(1, 1)
+    local.join(one, two)
+    new = signer("new")
+    rotate(local.store, one.id, KeyRotation(public_key=new.public_key, proof=new.prove(one.id)))
+    leave(local.store, two.id)
+    local.join(two)
+    revoke(local.store, two.id)
+    log = audit_log(local.store, None, 100).entries[::-1]
+    assert [(each.who, each.did) for each in log] == [
+        (one.id, "join"),
+        (two.id, "join"),
+        (one.id, "rotate"),
+        (two.id, "leave"),
+        (two.id, "rejoin"),
+        ("operator", "revoke"),
+    ]
+    assert log[0].digest == hashlib.sha256(one.request().model_dump_json().encode()).hexdigest()
+    first = audit_log(local.store, None, 4)
+    assert ([e.number for e in first.entries], first.next_before) == ([6, 5, 4, 3], 3)
+    rest = audit_log(local.store, first.next_before, 4)
+    assert ([e.number for e in rest.entries], rest.next_before) == ([2, 1], None)
 
 
 def test_a_removed_member_is_no_longer_waited_for_nor_listened_to(local: Local) -> None:
     one, two, ghost = members(2, 2, 2)
     local.join(one, two, ghost)
-    local.start(clients=3, quorum=3)
+    local.start(clients=3, quorum=2)
     local.send(one)
     local.send(two)
     first = local.view().round
     assert first is not None
-    remove(local.store, ghost.id)
+    revoke(local.store, ghost.id)
     advance(local.store)
     assert local.view().round == first + 1
     assert local.view().clients == 2
-    assert client_with_secret(local.store, digest(ghost.secret)) is None
-    with pytest.raises(Conflict, match="removed"):
+    with pytest.raises(Forbidden, match="removed"):
         local.join(ghost)
     with pytest.raises(NotFound):
-        remove(local.store, ghost.id)
+        revoke(local.store, ghost.id)
 
 
 def test_a_round_whose_clients_were_all_removed_waits_for_others(local: Local) -> None:
     one, late = members(2, 2)
     local.join(one)
     local.start()
-    remove(local.store, one.id)
+    revoke(local.store, one.id)
     advance(local.store)
     before = local.view().round
     local.join(late)
