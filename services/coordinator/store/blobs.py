@@ -1,16 +1,18 @@
 """Blobs: global models by version, the updates of rounds that are not closed, and the mark of whose they are.
 
-A blob appears whole or not at all, and only then may the database speak of it. `folder` keeps them in a folder, `remote`
-at any URL that fsspec knows.
+A blob appears whole or not at all, and only then may the database speak of it. `folder` keeps them in a folder,
+`remote` at any URL that fsspec knows.
 """
 
-import secrets
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-TEMPORARY = ".tmp"
+from services.coordinator.failpoints import failpoint
+from services.coordinator.store.temporaries import Temporaries
+
 SUFFIX = ".safetensors"
 MARK = "store.json"
 MODELS, UPDATES = "models", "updates"
@@ -25,19 +27,16 @@ class Blobs(ABC):
     """Where tensors are. Everything on its way to there is a temporary file on the local disk."""
 
     def __init__(self, incoming: Path) -> None:
-        """`incoming` is this process's own: what a process that was killed has left in it is swept.
+        """`incoming` is the folder of temporary files; see `Temporaries` for what is swept there.
 
         Raises:
             OSError: It cannot be written.
         """
-        self._incoming = incoming
-        incoming.mkdir(parents=True, exist_ok=True)
-        for path in incoming.glob("*" + TEMPORARY):
-            path.unlink(missing_ok=True)
+        self._temporaries = Temporaries(incoming)
 
     def temporary(self) -> Path:
         """A path on the local disk for a file that may be kept; whoever makes the file deletes it otherwise."""
-        return self._incoming / (secrets.token_hex(16) + TEMPORARY)
+        return self._temporaries.fresh()
 
     def keep_update(self, name: str, file: Path) -> None:
         """Take over a complete temporary file as an update; it lasts when this returns.
@@ -60,6 +59,7 @@ class Blobs(ABC):
 
         Raises:
             FileNotFoundError: It is not kept (any more).
+            OSError: It cannot be read.
         """
         return self._local(f"{UPDATES}/{name}{SUFFIX}")
 
@@ -68,25 +68,46 @@ class Blobs(ABC):
 
         Raises:
             FileNotFoundError: It is not kept (any more).
+            OSError: It cannot be read.
         """
         return self._local(f"{MODELS}/{version}{SUFFIX}")
 
+    def models(self) -> set[int]:
+        """The versions that are kept."""
+        return {number for number, name in self._numbered(MODELS) if name == f"{number}{SUFFIX}"}
+
+    def updates(self) -> set[str]:
+        """The names of the updates that are kept."""
+        return {name.removesuffix(SUFFIX) for _, name in self._numbered(UPDATES) if name.endswith(SUFFIX)}
+
     def prune(self, current: int, keep: Collection[int]) -> None:
-        """Delete what rounds before `current` left: their updates, and their models but for the versions to keep."""
-        for name in self._names(UPDATES):
-            if _number(name) < current:
+        """Delete what rounds before `current` left: their updates, and their models but for the versions to keep.
+
+        Raises:
+            OSError: Something cannot be deleted.
+        """
+        for number, name in self._numbered(UPDATES):
+            if number < current:
                 self._delete(f"{UPDATES}/{name}")
-        for name in self._names(MODELS):
-            if _number(name) < current and _number(name) not in keep:
+        for number, name in self._numbered(MODELS):
+            if number < current and number not in keep:
                 self._delete(f"{MODELS}/{name}")
 
     def mark(self) -> str | None:
-        """Whose blobs these are; None where nobody has said so."""
+        """Whose blobs these are; None where nobody has said so.
+
+        Raises:
+            ValueError: What stands there is no mark.
+            OSError: It cannot be read.
+        """
         try:
             with self._local(MARK) as path:
-                return path.read_text()
+                found = json.loads(path.read_bytes())
         except FileNotFoundError:
             return None
+        if not isinstance(found, dict) or not isinstance(found.get("store"), str):
+            raise ValueError(f"{MARK} is damaged")
+        return str(found["store"])
 
     def set_mark(self, store: str) -> None:
         """Say whose blobs these are.
@@ -95,12 +116,11 @@ class Blobs(ABC):
             OSError: It cannot be written.
         """
         file = self.temporary()
-        file.write_text(store)
-        self._keep(MARK, file)
-
-    def empty(self) -> bool:
-        """Whether there is no model and no update."""
-        return not self._names(MODELS) and not self._names(UPDATES)
+        try:
+            file.write_text(json.dumps({"store": store}) + "\n")
+            self._keep(MARK, file)
+        finally:
+            file.unlink(missing_ok=True)
 
     def probe(self) -> None:
         """Write and delete a small blob.
@@ -108,14 +128,20 @@ class Blobs(ABC):
         Raises:
             OSError: Nothing can be written.
         """
-        name = f"probe.{secrets.token_hex(8)}"
         file = self.temporary()
         try:
             file.write_bytes(b"probe" * 1000)
-            self._keep(name, file)
-            self._delete(name)
+            self._keep("probe", file)
+            self._delete("probe")
         finally:
             file.unlink(missing_ok=True)
+
+    def _numbered(self, kind: str) -> Iterator[tuple[int, str]]:
+        """The names that begin with the number of a round or a version, as all do that were kept here."""
+        for name in self._names(kind):
+            number = name.partition(".")[0]
+            if number.isdecimal():
+                yield int(number), name
 
     @abstractmethod
     def _keep(self, name: str, file: Path) -> None:
@@ -127,12 +153,14 @@ class Blobs(ABC):
 
     @abstractmethod
     def _names(self, kind: str) -> list[str]:
-        """Names of the blobs in `MODELS` or `UPDATES`."""
+        """Names of the files in `MODELS` or `UPDATES`."""
 
     @abstractmethod
     def _delete(self, name: str) -> None:
         """Delete a blob, if it is there."""
 
 
-def _number(name: str) -> int:
-    return int(name.partition(".")[0])
+def reached(place: str, name: str) -> None:
+    """A failpoint on the way of a blob that holds tensors; the mark and a probe pass."""
+    if name.endswith(SUFFIX):
+        failpoint(place)

@@ -16,9 +16,15 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.orm import Session
 
 LOCK_SECONDS = 30.0  # a write transaction here lasts milliseconds; who waits longer meets a fault
-CONNECTIONS = 64  # more than the server has worker threads, so that none waits for a connection
+CONNECT_SECONDS = 10
+POOL = {"pool_size": 8, "max_overflow": 40}
+"""More connections than the server has worker threads (40), so that none waits for one while it holds another."""
+
 WRITER, LEADER = 0x74726970, 0x6C656164
 """PostgreSQL's advisory locks are numbers, the same for all that use one database."""
+
+KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+"""A machine that is gone is noticed within a minute, on both sides: until then its locks are held."""
 
 
 class Database:
@@ -30,18 +36,28 @@ class Database:
     """
 
     def __init__(self, url: str, lock_seconds: float = LOCK_SECONDS) -> None:
-        """`url` as SQLAlchemy reads it. Nothing is connected to yet."""
-        parsed = _with_driver(make_url(url))
-        self.sqlite = Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
-        if self.sqlite is not None:
-            self.engine = create_engine(parsed, connect_args={"timeout": lock_seconds}, max_overflow=CONNECTIONS)
+        """Nothing is connected to yet.
+
+        Args:
+            url: `sqlite:///FILE` or `postgresql://…`, as SQLAlchemy reads them.
+            lock_seconds: How long to wait for another writer; also how long a writer on PostgreSQL may stand still.
+
+        Raises:
+            ValueError: Another kind of database, or one whose driver is not installed.
+            ArgumentError: It is no URL.
+        """
+        parsed = make_url(url)
+        self._stand_still = f"{max(1, round(lock_seconds * 1000))}ms"
+        if parsed.get_backend_name() == "sqlite" and parsed.database:
+            self.sqlite: Path | None = Path(parsed.database)
+            self.engine = create_engine(parsed, connect_args={"timeout": lock_seconds}, **POOL)
             event.listen(self.engine, "connect", _on_connect)
             event.listen(self.engine, "begin", _on_begin)
             self._writer = self.engine.execution_options(begin="IMMEDIATE")
             self._reader = self.engine
         else:
-            # A connection that the server has closed meanwhile is found out before it is used.
-            self.engine = create_engine(parsed, pool_pre_ping=True, max_overflow=CONNECTIONS)
+            self.sqlite = None
+            self.engine = _postgres(parsed, self._stand_still)
             self._writer = self.engine.execution_options(isolation_level="READ COMMITTED")
             self._reader = self.engine.execution_options(isolation_level="REPEATABLE READ")
 
@@ -55,16 +71,14 @@ class Database:
     def write(self) -> Iterator[Session]:
         """A session that is alone in writing; committed at the end, undone on an exception."""
         with Session(self._writer, expire_on_commit=False) as session, session.begin():
-            if self.sqlite is None:
-                session.execute(text(f"SELECT pg_advisory_xact_lock({WRITER})"))
+            self._wait_for_others(session.connection())
             yield session
 
     @contextmanager
     def alone(self) -> Iterator[Connection]:
         """A connection in a transaction that is alone in writing, for changes of the tables themselves."""
         with self._writer.begin() as connection:
-            if self.sqlite is None:
-                connection.execute(text(f"SELECT pg_advisory_xact_lock({WRITER})"))
+            self._wait_for_others(connection)
             yield connection
 
     @contextmanager
@@ -84,12 +98,29 @@ class Database:
         """Close every connection."""
         self.engine.dispose()
 
+    def _wait_for_others(self, connection: Connection) -> None:
+        """SQLite waits at BEGIN. On PostgreSQL, a writer that stands still is cut off, and its lock goes with it."""
+        if self.sqlite is None:
+            query = (
+                "SELECT set_config('idle_in_transaction_session_timeout', :still, true), pg_advisory_xact_lock(:lock)"
+            )
+            connection.execute(text(query), {"still": self._stand_still, "lock": WRITER})
 
-def _with_driver(url: URL) -> URL:
-    """PostgreSQL by psycopg 3, however its URL is written."""
-    if url.get_backend_name() in ("postgres", "postgresql"):
-        return url.set(drivername="postgresql+psycopg")
-    return url
+
+def _postgres(url: URL, lock_timeout: str) -> Engine:
+    if url.get_backend_name() not in ("postgres", "postgresql"):
+        raise ValueError(f"{url.drivername} is no database that the coordinator knows; give postgresql://…")
+    kept = " ".join(f"-c tcp_{name}={number}" for name, number in KEEPALIVE.items())
+    arguments: dict[str, Any] = {"options": f"-c lock_timeout={lock_timeout} {kept}"} | KEEPALIVE
+    if "connect_timeout" not in url.query:
+        arguments["connect_timeout"] = CONNECT_SECONDS
+    try:
+        # A connection that the server has closed meanwhile is found out before it is used.
+        return create_engine(
+            url.set(drivername="postgresql+psycopg"), connect_args=arguments, pool_pre_ping=True, **POOL
+        )
+    except ImportError as error:
+        raise ValueError(f"{error}; install `tripleherd[postgres]`") from error
 
 
 @contextmanager

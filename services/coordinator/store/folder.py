@@ -5,26 +5,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from services.coordinator.failpoints import failpoint
-from services.coordinator.store.blobs import MODELS, SUFFIX, UPDATES, Blobs
+from services.coordinator.store.blobs import MODELS, UPDATES, Blobs, reached
 
 
 class FolderBlobs(Blobs):
-    """The folders `models`, `updates` and `incoming` under `root`."""
+    """The folders `models`, `updates` and `incoming` under `root`, on one file system."""
 
     def __init__(self, root: Path) -> None:
+        """Make the folders where there are none.
+
+        Raises:
+            OSError: They cannot be written.
+        """
         super().__init__(root / "incoming")
         self._root = root
         for kind in (MODELS, UPDATES):
             (root / kind).mkdir(exist_ok=True)
+        _sync(root)
 
     def _keep(self, name: str, file: Path) -> None:
-        failpoint("blob.written")
+        reached("blob.written", name)
         _sync(file)
-        failpoint("blob.synced")
+        reached("blob.synced", name)
         target = self._root / name
         file.rename(target)
-        failpoint("blob.renamed")
+        reached("blob.renamed", name)
         _sync(target.parent)
 
     @contextmanager
@@ -35,7 +40,7 @@ class FolderBlobs(Blobs):
         yield path
 
     def _names(self, kind: str) -> list[str]:
-        return [path.name for path in (self._root / kind).glob("*" + SUFFIX)]
+        return [path.name for path in (self._root / kind).iterdir()]
 
     def _delete(self, name: str) -> None:
         (self._root / name).unlink(missing_ok=True)

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from protocol.federation import Evaluation, TrainingSettings
@@ -85,6 +85,13 @@ def able(settings: TrainingSettings) -> tuple[ColumnElement[bool], ...]:
 def able_clients(session: Session, settings: TrainingSettings) -> Sequence[str]:
     """The members that can take part in a training, sorted."""
     return session.scalars(select(Client.id).where(*able(settings)).order_by(Client.id)).all()
+
+
+def able_clients_at(session: Session, settings: TrainingSettings, at: float) -> Sequence[str]:
+    """Who was a member at a time and could have taken part in a training, sorted."""
+    _, *holds = able(settings)
+    there = (Client.joined <= at, or_(Client.removed.is_(None), Client.removed > at))
+    return session.scalars(select(Client.id).where(*there, *holds).order_by(Client.id)).all()
 
 
 def able_count(session: Session, settings: TrainingSettings) -> int:

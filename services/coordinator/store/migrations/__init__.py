@@ -25,12 +25,14 @@ def upgrade(connection: Connection) -> None:
         Unknown: A later program made it, or none that kept versions.
     """
     config = Config()
-    config.set_main_option("script_location", str(FOLDER))
+    config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))  # configparser's own sign
     config.attributes["connection"] = connection
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     present = MigrationContext.configure(connection).get_current_revision()
     if present is None and inspect(connection).get_table_names():
-        raise Unknown("it holds tables that no released version of the coordinator made")
+        raise Unknown(
+            "it holds tables and no version of them, so this program did not make it; give another one, or begin anew"
+        )
     if present is not None and present not in known:
         raise Unknown(f"a later version of the coordinator made it (its tables are at {present}); start that one")
     command.upgrade(config, "head")

@@ -1,0 +1,47 @@
+"""Servers that several tests share; each test has a database, or a bucket, of its own on them."""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.postgres import Missing, Postgres
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Calling it gives the URL of a fresh database."""
+    try:
+        server = Postgres()
+    except Missing as error:
+        pytest.skip(str(error))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """A fresh database, dropped after the test."""
+    url = postgres()
+    yield url
+    postgres.drop(url)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Callable[[], str]]:
+    """An S3 server for this process and those that it starts; calling it gives the URL of a fresh bucket."""
+    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    numbers = itertools.count(1)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        environment.setenv("AWS_ACCESS_KEY_ID", "tests")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "tests-secret")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        environment.setenv("NO_PROXY", "127.0.0.1")
+        yield lambda: f"s3://bucket-{next(numbers)}/coordinator"
+    server.stop()
