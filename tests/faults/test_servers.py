@@ -133,9 +133,10 @@ def test_two_coordinators_on_one_database_close_each_round_once(
     for number in range(1, rounds + 1):
         servers[number % 2].until(number, "training")
         calls = [(servers[i % 2], member) for i, member in enumerate(crowd)]
-        shares = {member.id: writable(server.share(member, number)) for server, member in calls}
+        bodies = [member.trained(writable(server.share(member, number))) for server, member in calls]
         with ThreadPoolExecutor(4) as pool:
-            replies = list(pool.map(lambda c, n=number: c[0].put_update(c[1], n, c[1].trained(shares[c[1].id])), calls))
+            sent = [pool.submit(s.put_update, m, number, body) for (s, m), body in zip(calls, bodies, strict=True)]
+            replies = [each.result() for each in sent]
         assert [reply.status_code for reply in replies] == [201] * 4
     servers[0].until(rounds + 1, "evaluating")
     # A nonce that one has taken, the other refuses.
