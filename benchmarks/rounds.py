@@ -1,7 +1,7 @@
 """Claim: a coordinator's CPU time for two rounds is at most 3 x that of reading the same files and averaging them.
 
-100 clients, each with 14,541 rows of 128 float32 numbers (7.4 MB), real HTTP on loopback: every client fetches its share
-and sends its update. Then the same with 20 clients, for the memory. Run: `python -m benchmarks.rounds`
+100 clients, each with 14,541 rows of 128 float32 numbers (7.4 MB), real HTTP on loopback: every client fetches its
+share and sends its update. Then the same with 20 clients, for the memory. Run: `python -m benchmarks.rounds`
 """
 
 import threading

@@ -213,6 +213,7 @@ class Server:
 
     def close_connections(self) -> None:
         """Forget connections to a process that is no more."""
+        self.process.communicate(timeout=20)
         base = self.http.base_url
         self.http.close()
         self.http = httpx.Client(base_url=base, timeout=20, trust_env=False)

@@ -15,6 +15,8 @@ from trainer.processes import LOOPBACK, Child, Processes, free_port
 from trainer.split import deal
 
 CLIENTS = 3
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "umls-fed3"
+"""The deal that results are compared on, where it is at hand; else the same graph is dealt anew."""
 
 
 def nothing() -> None:
@@ -31,11 +33,15 @@ class System:
         self.scorer_url: str | None = None
         for name in ("shared-key", "invitation", "operator"):
             (folder / name).write_text(secrets.token_hex(32))
-        for i, parts in enumerate(deal(read_dataset("umls"), CLIENTS, seed=0)):
-            write_folder(folder / "data" / f"client_{i}", parts)
+        if SHARED.is_dir():
+            (folder / "data").symlink_to(SHARED)
+        else:
+            for i, parts in enumerate(deal(read_dataset("umls"), CLIENTS, seed=0)):
+                write_folder(folder / "data" / f"client_{i}", parts)
 
-    def start_coordinator(self, name: str = "coordinator") -> Child:
+    def start_coordinator(self, name: str = "coordinator", failpoint: str = "") -> Child:
         environment = {
+            "COORDINATOR_FAILPOINT": failpoint,
             "COORDINATOR_DATA_DIR": str(self.folder / "state"),
             "COORDINATOR_INVITATION_TOKEN_FILE": str(self.folder / "invitation"),
             "COORDINATOR_OPERATOR_TOKEN_FILE": str(self.folder / "operator"),
@@ -49,6 +55,14 @@ class System:
         self.scorer_url = self.processes.serve("scorer", "services.scorer.app:create_app", {})
         self.processes.wait_ready(self.scorer_url, nothing)
         return self.scorer_url
+
+    def start_scorer_at(self, port: int, name: str = "scorer") -> Child:
+        """A scorer whose numbers depend on nobody else's calls, where the clients reach it by another address."""
+        environment = {"SCORER_MERGE": "false", "SCORER_THREADS": "1"}
+        factory = ["uvicorn", "services.scorer.app:create_app", "--factory", "--port", str(port)]
+        child = self.processes.start(name, factory, environment)
+        self.processes.wait_ready(f"http://{LOOPBACK}:{port}", nothing)
+        return child
 
     def start_training(self, interaction: str, *options: str) -> None:
         arguments = ["trainer", "start", "--coordinator", self.coordinator_url, "--interaction", interaction]

@@ -64,8 +64,8 @@ class Nonces:
         with self._store.database.write() as session:
             dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
             values = [{"key": key, "nonce": nonce, "expires": expires} for (key, nonce), expires in rows.items()]
-            insert = dialect.insert(Nonce).values(values).on_conflict_do_nothing()
-            new = {(row.key, row.nonce) for row in session.execute(insert.returning(Nonce.key, Nonce.nonce))}
+            insert = dialect.insert(Nonce).on_conflict_do_nothing().returning(Nonce.key, Nonce.nonce)
+            new = {(row.key, row.nonce) for row in session.execute(insert, values)}
             seen = {use.client for use in uses if (use.key, use.nonce) in new}
             session.execute(update(Client).where(Client.id.in_(seen)).values(seen=now))
             if now - self._purged > PURGE_SECONDS:

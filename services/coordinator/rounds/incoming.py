@@ -4,8 +4,8 @@ import asyncio
 import hashlib
 from pathlib import Path
 
-PART = 1 << 18
-"""Bytes that are gathered before a thread hashes and writes them: a change of threads costs as much as a few KiB."""
+PART = 1 << 20
+"""Bytes that are gathered before a thread hashes and writes them: a change of threads costs as much as some KiB."""
 
 
 class Incoming:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from services.coordinator.rounds.lifecycle import Facts, Step, next_step
 from services.coordinator.store import queries
-from services.coordinator.store.schema import Client, Round, Training, Update
+from services.coordinator.store.schema import Client, Round, Training
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,8 @@ def _facts(session: Session, training: Training, current: Round | None, now: flo
         waiting = set(_validating(session, current)) - answered
         return replace(at, phase="evaluating", waiting=len(waiting), answers=len(answered))
     if phase == "training":
-        drawn = set(queries.selected(session, current.number, "training"))
-        answered = set(session.scalars(select(Update.client).where(Update.round == current.number)))
-        waiting = drawn - answered
-        counts = {"undrawn": max(0, able - len(drawn)), "waiting": len(waiting), "answers": len(answered)}
+        drawn, waiting, answers = queries.turnout(session, current.number)
+        counts = {"undrawn": max(0, able - drawn), "waiting": waiting, "answers": answers}
         return replace(at, phase="training", goal=current.goal, **counts)
     return at if phase == "selecting" else replace(at, phase="aggregating")
 

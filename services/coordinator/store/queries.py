@@ -133,6 +133,20 @@ def selected(session: Session, round: int, phase: str) -> Sequence[str]:
     return session.scalars(members.order_by(Selection.client)).all()
 
 
+def turnout(session: Session, round: int) -> tuple[int, int, int]:
+    """Members drawn to train in a round, those of them without an update, and updates, also of who has left since."""
+    drawn = (
+        select(func.count(), func.count(Update.client))
+        .select_from(Selection)
+        .join(Client, Client.id == Selection.client)
+        .outerjoin(Update, (Update.round == Selection.round) & (Update.client == Selection.client))
+        .where(Selection.round == round, Selection.phase == "training", Client.removed.is_(None))
+    )
+    members, answered = session.execute(drawn).one()
+    answers = session.execute(select(func.count()).select_from(Update).where(Update.round == round)).scalar_one()
+    return members, members - answered, answers
+
+
 def updates(session: Session, round: int) -> Sequence[Update]:
     """The accepted updates of a round, in sorted order of client ids."""
     return session.scalars(select(Update).where(Update.round == round).order_by(Update.client)).all()

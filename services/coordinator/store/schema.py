@@ -5,6 +5,8 @@ deleted.
 `migrations` holds how one version of these tables becomes the next.
 """
 
+from functools import lru_cache
+
 from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -48,7 +50,12 @@ class Training(Base):
 
     def fixed(self) -> TrainingSettings:
         """The settings, parsed."""
-        return TrainingSettings.model_validate_json(self.settings)
+        return _parsed(self.settings)
+
+
+@lru_cache(maxsize=16)
+def _parsed(settings: str) -> TrainingSettings:
+    return TrainingSettings.model_validate_json(settings)
 
 
 class Client(Base):
