@@ -181,7 +181,16 @@ def test_a_key_survives_its_file_and_others_are_refused() -> None:
     for pem in (b"", b"nonsense", SIGNER.to_pem()[:60]):
         with pytest.raises(ValueError, match=r"."):
             Signer.from_pem(pem)
-    for text in ("A" * 42, "!" * 43):
+
+
+def test_a_public_key_has_one_text() -> None:
+    key = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
+    assert len(public_bytes(key)) == 32
+    # Spellings that a lenient decoder takes for the same bytes: the last one differs in bits that are not read.
+    for text in (key + ",", key + "=", f'"{key}"', key + "\n", key.replace("_", "/"), key[:-1] + "p"):
+        with pytest.raises(ValueError, match=r"."):
+            public_bytes(text)
+    for text in ("", "A" * 42, "A" * 44, "!" * 43, "\N{SNOWMAN}" * 43):
         with pytest.raises(ValueError, match=r"."):
             public_bytes(text)
 

@@ -82,15 +82,16 @@ class Gate:
         if not await self._nonces.take(Use(signed.key_id, signed.nonce, client, expires)):
             raise Unauthorized("this request was taken before; sign every request, also a repeated one, anew")
 
-    def joining(self, request: Request) -> Signed:
+    async def joining(self, request: Request) -> Signed:
         """The signature of a request to join, its key allowed to; `prove` it once the body has told the key.
 
         Raises:
             Unauthorized: There is none, or it is not of now.
             Forbidden: The key may not join.
+            NotReady: The list of keys cannot be read.
         """
         signed = self._fresh(request)
-        self.invitations.check(bearer(request), signed.key_id)
+        await run_in_threadpool(self.invitations.check, bearer(request), signed.key_id)
         return signed
 
     def _fresh(self, request: Request) -> Signed:
@@ -181,6 +182,14 @@ async def _client(caller: Annotated[Caller, Depends(_caller)]) -> str:
     return caller.client
 
 
+async def _self_or_operator(request: Request, caller: Annotated[Caller, Depends(_caller)]) -> Caller:
+    if caller.role == "client" and caller.client != request.path_params["client"]:
+        raise Forbidden("a client can do this for itself only; operators do it for others")
+    return caller
+
+
 OperatorDep = Depends(_operator)
 ClientDep = Annotated[str, Depends(_client)]
 MemberDep = Annotated[Caller, Depends(_caller)]
+SelfOrOperatorDep = Annotated[Caller, Depends(_self_or_operator)]
+"""For routes below `/clients/{client}`."""

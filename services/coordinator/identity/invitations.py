@@ -1,6 +1,7 @@
 """Who may join: who brings the invitation token, and whose key an operator has put on the list."""
 
 import hmac
+from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
@@ -44,9 +45,18 @@ class Invitations:
     @staticmethod
     def _listed(file: Path) -> set[str]:
         try:
-            lines = [line.split("#")[0].split() for line in file.read_text(encoding="utf-8").splitlines()]
-            return {thumbprint(public_bytes(words[0])) for words in lines if words}
+            return {thumbprint(key) for key in _keys(file)}
         except (OSError, ValueError) as error:
             # A list with a broken line may lack the line that was meant, so it lets nobody in.
             log.error("the list of allowed keys cannot be read", file=str(file), reason=str(error))
             raise NotReady("the coordinator cannot read its list of keys; its operator finds why in the log") from error
+
+
+def _keys(file: Path) -> Iterator[bytes]:
+    """The public keys in a file. Raises OSError or ValueError, which names the line."""
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        if words := line.split("#")[0].split():
+            try:
+                yield public_bytes(words[0])
+            except ValueError as error:
+                raise ValueError(f"line {number} does not begin with a public key: {error}") from error

@@ -1,5 +1,7 @@
 """The members as operators see them."""
 
+from typing import Literal, cast
+
 from sqlalchemy import func, select
 
 from protocol.federation import Clients, ClientSummary
@@ -36,7 +38,7 @@ def clients(store: Store) -> Clients:
                     joined=moment(client.joined),
                     seen=moment(client.seen),
                     removed=moment(client.removed),
-                    removed_by=client.removed_by,  # type: ignore[arg-type]  # the table holds nothing else
+                    removed_by=cast(Literal["operator", "client"] | None, client.removed_by),
                     entities=client.entities,
                     relations=client.relations,
                     triples={"train": client.train, "valid": client.valid, "test": client.test},

@@ -9,7 +9,7 @@ from protocol.federation import Clients, JoinReply, JoinRequest, KeyRotation
 from protocol.problems import Forbidden, InvalidRequest, NotFound, Unauthorized
 from protocol.signatures import public_bytes, thumbprint
 from services.coordinator import openapi
-from services.coordinator.identity.gate import SCHEME, ClientDep, Gate, MemberDep, OperatorDep, signed_body
+from services.coordinator.identity.gate import SCHEME, ClientDep, Gate, OperatorDep, SelfOrOperatorDep, signed_body
 from services.coordinator.identity.joining import join, leave, revoke, rotate
 from services.coordinator.identity.members import clients
 from services.coordinator.routes.common import (
@@ -40,7 +40,7 @@ async def join_federation(request: Request, store: StoreDep, worker: WorkerDep, 
     relations unless a training is running.
     """
     gate: Gate = request.app.state.gate
-    signed = gate.joining(request)
+    signed = await gate.joining(request)
     media_type(request, [JSON])
     body = await signed_body(request, settings.max_body_bytes, settings.body_seconds)
     message = await run_in_threadpool(parse_json, JoinRequest, body)
@@ -63,10 +63,8 @@ def members(store: StoreDep) -> Clients:
 
 
 @router.delete("/clients/{client}", status_code=204, responses=problems(*GUARDED, NotFound))
-async def remove_client(client: ClientPath, caller: MemberDep, store: StoreDep, worker: WorkerDep) -> None:
+async def remove_client(client: ClientPath, caller: SelfOrOperatorDep, store: StoreDep, worker: WorkerDep) -> None:
     """Leave, as the client itself, or remove it for good, as an operator. Rounds no longer wait for it."""
-    if caller.role == "client" and caller.client != client:
-        raise Forbidden("a client can leave for itself only; operators remove others")
     await run_in_threadpool(revoke if caller.role == "operator" else leave, store, client)
     worker.kick()
 
@@ -77,11 +75,18 @@ async def remove_client(client: ClientPath, caller: MemberDep, store: StoreDep, 
     openapi_extra=openapi.ROTATION_BODY,
 )
 async def rotate_key(
-    client: ClientPath, caller: ClientDep, request: Request, store: StoreDep, settings: SettingsDep
+    client: ClientPath,
+    caller: ClientDep,
+    request: Request,
+    store: StoreDep,
+    worker: WorkerDep,
+    settings: SettingsDep,
 ) -> JoinReply:
     """Let a new key speak for the client from now on; signed by the present one, with a proof of the new one."""
-    media_type(request, [JSON])
-    rotation = parse_json(KeyRotation, await signed_body(request, MAX_JSON_BYTES, settings.body_seconds))
     if caller != client:
         raise Forbidden("a client can change its own key only")
-    return await run_in_threadpool(rotate, store, client, rotation)
+    media_type(request, [JSON])
+    rotation = parse_json(KeyRotation, await signed_body(request, MAX_JSON_BYTES, settings.body_seconds))
+    reply = await run_in_threadpool(rotate, store, client, rotation)
+    worker.kick()
+    return reply

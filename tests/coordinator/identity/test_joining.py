@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from protocol.federation import KeyRotation
-from protocol.problems import Conflict, Forbidden, NotFound
+from protocol.problems import Conflict, Forbidden, InvalidRequest, NotFound
 from services.coordinator.identity.joining import join, leave, revoke, rotate
 from services.coordinator.rounds.advance import advance
 from services.coordinator.rounds.audit import audit_log
@@ -148,3 +148,56 @@ def test_who_joins_after_a_training_has_no_say_in_its_results(local: Local) -> N
     local.report(one, 0.5, split="test")
     with pytest.raises(Forbidden, match="before this client joined"):
         local.report(late, 0.9, split="test")
+
+
+def rotate_to(local: Local, client: str, name: str) -> None:
+    key = signer(name)
+    rotate(local.store, client, KeyRotation(public_key=key.public_key, proof=key.prove(client)))
+
+
+def test_who_left_comes_back_with_the_present_key_as_the_same_client(local: Local) -> None:
+    (one,) = members(2)
+    local.join(one)
+    rotate_to(local, one.id, "second")
+    leave(local.store, one.id)
+    with pytest.raises(Forbidden, match="replaced this key"):
+        join(local.store, one.request())
+    again = one.request().model_copy(update={"public_key": signer("second").public_key})
+    assert join(local.store, again).client == one.id
+    assert local.view().clients == 1
+
+
+def test_a_key_is_one_client_s_for_ever(local: Local) -> None:
+    one, two = members(2, 2)
+    local.join(one, two)
+    rotate_to(local, one.id, "second")
+    events = local.view().event
+    rotate_to(local, one.id, "second")
+    assert local.view().event == events
+    for name in ("m0", "m1"):
+        with pytest.raises(Conflict, match="make a new one"):
+            rotate_to(local, one.id, name)
+        with pytest.raises(Conflict, match="make a new one"):
+            rotate_to(local, two.id, "second")
+
+
+def test_a_proof_is_of_one_client_and_one_key(local: Local) -> None:
+    one, two = members(2, 2)
+    local.join(one, two)
+    new, other = signer("new"), signer("other")
+    for key, proof in ((new, new.prove(two.id)), (new, other.prove(one.id)), (new, "A" * 86)):
+        with pytest.raises(InvalidRequest, match="proof"):
+            rotate(local.store, one.id, KeyRotation(public_key=key.public_key, proof=proof))
+    with pytest.raises(InvalidRequest, match="public_key"):
+        rotate(local.store, one.id, KeyRotation(public_key="A" * 42 + "B", proof=new.prove(one.id)))
+
+
+def test_revoking_is_final_also_for_who_has_left_and_unknown_clients_are_named(local: Local) -> None:
+    (one,) = members(2)
+    local.join(one)
+    leave(local.store, one.id)
+    revoke(local.store, one.id)
+    with pytest.raises(Forbidden, match="removed by an operator"):
+        local.join(one)
+    with pytest.raises(NotFound, match="there is no member nobody"):
+        revoke(local.store, "nobody")

@@ -1,6 +1,8 @@
 import asyncio
+from collections import Counter
 from pathlib import Path
 
+import pytest
 from sqlalchemy import func, select
 
 from services.coordinator.identity.nonces import Nonces, Use
@@ -32,16 +34,25 @@ def test_a_nonce_is_new_once_and_after_a_restart_no_more(tmp_path: Path) -> None
     again.database.close()
 
 
-def test_of_many_at_once_in_two_coordinators_exactly_one_is_first(tmp_path: Path) -> None:
-    stores = [open_store(tmp_path), open_store(tmp_path)]
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_of_many_at_once_in_two_coordinators_exactly_one_is_first(
+    tmp_path: Path, request: pytest.FixtureRequest, kind: str
+) -> None:
+    url = request.getfixturevalue("postgres_url") if kind == "postgresql" else None
+    folders = [tmp_path / "one", tmp_path / "two"] if url else [tmp_path, tmp_path]
+    stores = [open_store(folder, database_url=url) for folder in folders]
 
-    async def race() -> list[bool]:
+    async def race() -> Counter[str]:
         books = [Nonces(store) for store in stores]
-        return list(await asyncio.gather(*(book.take(use(f"n{i % 5}")) for i in range(20) for book in books)))
+        names = [f"n{i % 5}" for i in range(20)]
+        taken = await asyncio.gather(*(book.take(use(name)) for name in names for book in books))
+        return Counter(name for name, new in zip((n for n in names for _ in books), taken, strict=True) if new)
 
-    assert sum(asyncio.run(race())) == 5
-    for store in stores:
-        store.database.close()
+    try:
+        assert asyncio.run(race()) == {f"n{i}": 1 for i in range(5)}
+    finally:
+        for store in stores:
+            store.database.close()
 
 
 def test_expired_nonces_go_and_who_is_seen_is_noted(local: Local) -> None:
