@@ -35,7 +35,7 @@ def test_killed_with_some_updates_in(tmp_path: Path, undisturbed: bytes) -> None
     before = server.until(2, "training")
     server.put_update(crowd[1], 2, crowd[1].trained(server.share(crowd[1], 2)))
     server.kill()
-    (tmp_path / "models" / "3.safetensors.0a.tmp").write_bytes(b"half")
+    (tmp_path / "incoming" / "0a.0b.tmp").write_bytes(b"half")
     server.start()
     after = server.view(crowd[1])
     assert (after.round, after.phase, after.answered) == (2, "training", True)
