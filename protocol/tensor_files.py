@@ -1,5 +1,6 @@
 """Safetensors files that are read and written piece by piece, so that memory never holds one of them."""
 
+import math
 import mmap
 import os
 from collections.abc import Iterator, Mapping
@@ -10,17 +11,16 @@ from typing import Any, Self
 import numpy as np
 
 from protocol.problems import InvalidRequest
-from protocol.tensors import (
+from protocol.tensor_headers import (
     DTYPES,
     LENGTH_BYTES,
-    Array,
     TensorSpec,
-    from_wire,
     header_size,
     layout,
     pack_header,
     parse_header,
 )
+from protocol.tensors import Array, from_wire
 
 PIECE = 1 << 18
 """Numbers that are read at once: a MiB of float32, which stays in a core's cache."""
@@ -36,6 +36,7 @@ class TensorFile:
 
     def __init__(self, path: Path, specs: Mapping[str, TensorSpec], header_bytes: int) -> None:
         self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self._map: mmap.mmap | None = None
         try:
             total = os.fstat(self._fd).st_size
             size = header_size(os.pread(self._fd, LENGTH_BYTES, 0), total, header_bytes)
@@ -54,6 +55,7 @@ class TensorFile:
 
     def close(self) -> None:
         """Close the file; once more does nothing."""
+        self._map = None  # unmapped once no array looks at it
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -71,13 +73,12 @@ class TensorFile:
         return self.read(name, start * columns, stop * columns).reshape(stop - start, columns)
 
     def take(self, name: str, rows: Array) -> Array:
-        """Rows of a tensor [n, columns], in any order; int64 [k] gives [k, columns]."""
+        """Rows of a tensor [n, columns] or [n], in any order; int64 [k] gives [k, columns] or [k]."""
         place = self.places[name]
-        with mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ) as mapped:
-            whole = np.frombuffer(mapped, DTYPES[place.dtype], place.count, self._first + place.start)
-            taken = whole.reshape(place.shape)[rows]
-            del whole  # a map that is looked at cannot be closed
-        return from_wire(taken, place.dtype)
+        if self._map is None:
+            self._map = mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ)
+        whole = np.frombuffer(self._map, DTYPES[place.dtype], place.count, self._first + place.start)
+        return from_wire(whole.reshape(place.shape)[rows], place.dtype)
 
     def pieces(self, name: str) -> Iterator[Array]:
         """All of a tensor's numbers, as one row in pieces."""
@@ -85,24 +86,26 @@ class TensorFile:
         for start in range(0, count, PIECE):
             yield self.read(name, start, min(start + PIECE, count))
 
-    def check(self, limit: float) -> None:
+    def check(self, limit: float, largest: float = math.inf) -> None:
         """Look at every number.
 
         Raises:
-            InvalidRequest: A float is not finite or is beyond ±`limit`, an integer is negative. The tensor is named.
+            InvalidRequest: A float is not finite or is beyond ±`limit`, an integer is negative or beyond `largest`. The
+                tensor is named.
         """
         for name, place in self.places.items():
-            lowest = -limit if place.dtype in ("F32", "F16", "BF16") else 0
+            floats = place.dtype in ("F32", "F16", "BF16")
             for piece in self.pieces(name):
-                low, high = piece.min(), piece.max()
-                if np.isnan(low) or np.isinf(low) or np.isinf(high):  # both are NaN where one number is
+                low, high = piece.min(), piece.max()  # both are NaN where one number is
+                if not (np.isfinite(low) and np.isfinite(high)):
                     raise InvalidRequest.of(name, "holds NaN or infinity; every value must be finite")
-                if low < lowest or high > limit:
-                    allowed = f"±{limit:g}" if lowest else f"0 to {limit:g}"
-                    raise InvalidRequest.of(name, f"holds a value beyond {allowed}; the training has diverged")
+                if floats and not -limit <= low <= high <= limit:
+                    raise InvalidRequest.of(name, f"holds a value beyond ±{limit:g}; the training has diverged")
+                if not floats and not 0 <= low <= high <= largest:
+                    raise InvalidRequest.of(name, f"holds a value that is negative or beyond {largest:g}")
 
     def _fill(self, raw: Array, offset: int) -> None:
-        view = memoryview(raw).cast("B")
+        view = as_bytes(raw)
         while view:
             done = os.preadv(self._fd, [view], offset)
             if not done:
@@ -124,7 +127,11 @@ class TensorWriter:
         header = pack_header(self._places, message)
         self._first = len(header)
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o644)
-        self._write(memoryview(header), 0)
+        try:
+            self._write(memoryview(header), 0)
+        except OSError:
+            os.close(self._fd)
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -137,12 +144,17 @@ class TensorWriter:
         place = self._places[name]
         plain = np.ascontiguousarray(array, DTYPES[place.dtype])
         offset = self._first + place.start + start * plain.itemsize
-        self._write(memoryview(plain).cast("B") if plain.size else memoryview(b""), offset)
+        self._write(as_bytes(plain), offset)
 
     def _write(self, data: memoryview, offset: int) -> None:
         while data:
             done = os.pwrite(self._fd, data, offset)
             data, offset = data[done:], offset + done
+
+
+def as_bytes(array: Array) -> memoryview:
+    """The bytes of a contiguous array, not copied."""
+    return memoryview(array.data).cast("B") if array.size else memoryview(b"")
 
 
 def open_tensors(path: Path, specs: Mapping[str, TensorSpec], header_bytes: int = 1 << 20) -> TensorFile:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The system in containers, used as the README says: start it, wait for the clients' tables, call /score and /round,
-# start it a second time, reach the coordinator by HTTPS. Needs a Docker engine with Compose v2 and openssl; run from the
-# repository's root.
+# start it a second time, reach the coordinator by HTTPS. Needs a Docker engine with Compose v2, and openssl; run from
+# the repository's root.
 set -eEuo pipefail
 
 export COMPOSE_PROJECT_NAME=tripleherd-check SCORER_PORT=${SCORER_PORT:-18000} COORDINATOR_PORT=${COORDINATOR_PORT:-18001}
@@ -80,7 +80,7 @@ docker compose --profile tls build --quiet tls
 docker compose --profile tls up --detach --no-build --wait tls
 reply=$(call "https://127.0.0.1:$TLS_PORT/health" --cacert "$TLS_FOLDER/cert.pem")
 holds "$reply" '"status":"ok"'
-reply=$(docker compose run --rm --no-deps --volume "$TLS_FOLDER:/tls:ro" --env SSL_CERT_FILE=/tls/cert.pem \
+reply=$(docker compose run --rm -T --no-deps --volume "$TLS_FOLDER:/tls:ro" --env SSL_CERT_FILE=/tls/cert.pem \
   --env TRAINER_COORDINATOR=https://tls:8443 client-0)
 holds "$reply" fusion
 

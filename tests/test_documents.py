@@ -1,14 +1,22 @@
 """What the documents show is what the system does."""
 
+import ast
 import asyncio
+import http.server
 import json
+import os
 import re
+import shutil
+import subprocess
+import threading
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import typer
 
 from protocol.federation import TrainingSettings, TrainingSummary
+from protocol.signatures import Signer, public_bytes, read_signature, verify
 from services.coordinator.settings import CoordinatorSettings
 from services.scorer.service import Service
 from services.scorer.settings import Settings
@@ -39,7 +47,8 @@ def test_the_score_that_the_readme_shows() -> None:
 
 def test_the_training_that_the_readme_shows() -> None:
     body, shown = call_of("/round")
-    assert TrainingSummary.model_validate(shown).settings == TrainingSettings.model_validate_json(body)
+    assert json.loads(TrainingSummary.model_validate(shown).model_dump_json()) == shown
+    assert shown["settings"] == json.loads(TrainingSettings.model_validate_json(body).model_dump_json())
 
 
 def test_every_command_is_in_the_readme() -> None:
@@ -54,8 +63,10 @@ def test_every_setting_is_in_the_settings_page() -> None:
         assert documented == {name.upper() for name in settings.model_fields}
         for name, field in settings.model_fields.items():
             assert str(field.description) in page, name
-    taken = set(re.findall(r'envvar="(TRAINER_\w+)"', (ROOT / "trainer" / "cli.py").read_text(encoding="utf-8")))
-    assert set(re.findall(r"^\| `(TRAINER_\w+)` \|", page, re.MULTILINE)) == taken
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "trainer").rglob("*.py"))
+    assert set(re.findall(r"^\| `(TRAINER_\w+)` \|", page, re.MULTILINE)) == set(
+        re.findall(r'envvar="(TRAINER_\w+)"', sources)
+    )
 
 
 def test_the_example_env_file_lists_what_compose_takes_with_its_defaults() -> None:
@@ -67,3 +78,73 @@ def test_the_example_env_file_lists_what_compose_takes_with_its_defaults() -> No
     index = listed.pop("TORCH_INDEX")
     assert f"ARG TORCH_INDEX={index}\n" in (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
     assert listed == taken
+    # Without a default here, so that they stay unset where nobody sets them.
+    passed_on = re.findall(r"^ +(AWS_\w+):$", compose, re.MULTILINE)
+    assert passed_on == re.findall(r"AWS_\w+", example)
+
+
+def functions_of(path: str) -> set[str]:
+    """The tests that a file defines; those of a class with its name before them."""
+    found: set[str] = set()
+    for node in ast.parse((ROOT / path).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}::{each.name}" for each in node.body if isinstance(each, ast.FunctionDef)}
+    return found
+
+
+def test_every_promise_of_the_reliability_page_has_a_test() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    rows = [row for row in page.splitlines() if row.startswith("| ")][1:]
+    assert rows
+    assert "TODO" not in page
+    for row in rows:
+        tests = row.strip("| ").rpartition(" | ")[2]
+        named = re.findall(r"`(tests/[\w/]+\.py)::([\w:]+)`", tests)
+        assert named, row
+        assert tests.count("`") == 2 * len(named), f"not a test: {tests}"
+        for path, name in named:
+            assert name in functions_of(path), f"{path} has no {name}"
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        for path, section in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
+            target = page.parent / path if path else page
+            assert target.exists(), f"{page.name}: {path}"
+            if section:
+                titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+                assert section in {re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles}, section
+
+
+class Recorder(http.server.BaseHTTPRequestHandler):
+    """Answers GET with nothing, and keeps what was asked."""
+
+    requests: ClassVar[list[tuple[str, str, dict[str, str]]]] = []
+
+    def do_GET(self) -> None:
+        self.requests.append((self.command, self.path, {name.lower(): value for name, value in self.headers.items()}))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_request_signed_with_openssl_as_the_coordinators_page_shows(tmp_path: Path) -> None:
+    if missing := [name for name in ("bash", "curl", "openssl") if shutil.which(name) is None]:
+        pytest.skip(f"{missing[0]} is not installed")
+    page = (ROOT / "docs" / "coordinator.md").read_text(encoding="utf-8")
+    script = next(block for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL) if "Signature-Input" in block)
+    signer = Signer.generate()
+    (tmp_path / "key.pem").write_bytes(signer.to_pem())
+    with http.server.HTTPServer(("127.0.0.1", 0), Recorder) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment = os.environ | {"COORDINATOR": f"http://127.0.0.1:{server.server_port}", "no_proxy": "127.0.0.1"}
+        subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, env=environment, check=True)
+        server.shutdown()
+    method, path, headers = Recorder.requests.pop()
+    assert read_signature(headers).key_id == signer.key_id
+    verify(method, f"http://coordinator{path}", headers, public_bytes(signer.public_key))

@@ -1,11 +1,20 @@
 """The coordinator as a client or an operator sees it."""
 
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
+
+from numpy.typing import NDArray
+
 from protocol import tensors
 from protocol.federation import (
+    WIRE_DTYPES,
+    Audit,
+    Clients,
     Evaluation,
     EvaluationReceipt,
     JoinReply,
     JoinRequest,
+    KeyRotation,
     Rounds,
     RoundView,
     TrainingSettings,
@@ -18,36 +27,52 @@ from trainer.model import Array
 from trainer.service import Service
 
 POLL_SECONDS = 25
+ANSWER_SECONDS = 35
+"""Beyond what a call asks the coordinator to wait: a connection that is silent for so long is a broken one."""
+PAGE = 1000
 
 
 class Coordinator:
-    """Typed calls.
+    """Typed calls. The service signs a client's, and has an operator's token for an operator's.
 
     Raises:
-        ServiceUnreachable, ProblemError: As `Service` says; every call may.
+        ServiceUnreachable, ClockWrong, ProblemError: As `Service` says; every call may.
     """
 
     def __init__(self, service: Service) -> None:
         self.service = service
 
-    def join(self, request: JoinRequest) -> JoinReply:
-        """Become a client; the service's token must be the invitation."""
-        return JoinReply.model_validate_json(self.service.json("POST", "/clients", request.model_dump_json()))
+    def join(self, request: JoinRequest, invitation: str | None) -> JoinReply:
+        """Become a client, with the invitation token where the key is not on the coordinator's list."""
+        body = self.service.json("POST", "/clients", request.model_dump_json(), token=invitation)
+        return JoinReply.model_validate_json(body)
+
+    def leave(self, client: str) -> None:
+        """Be a client no more; as an operator, remove one for good."""
+        self.service.json("DELETE", f"/clients/{client}")
+
+    def rotate(self, client: str, rotation: KeyRotation) -> None:
+        """Let another key speak for the client from now on."""
+        self.service.json("PUT", f"/clients/{client}/key", rotation.model_dump_json())
 
     def view(self, after: int | None = None) -> RoundView:
         """The round as this client should see it; with `after`, waits for a later event, `POLL_SECONDS` at most."""
         wait = None if after is None else POLL_SECONDS
-        return RoundView.model_validate_json(self.service.json("GET", "/round", wait=wait, after=after))
+        seconds = ANSWER_SECONDS + (wait or 0)
+        body = self.service.json("GET", "/round", seconds=seconds, wait=wait, after=after)
+        return RoundView.model_validate_json(body)
 
-    def embeddings(self, version: int, settings: TrainingSettings, rows: int) -> dict[str, Array]:
-        """This client's share of a version: `entities` [rows, dim] and the `dense.<name>` tensors, writable copies."""
+    def embeddings(self, version: int, settings: TrainingSettings, entities: int, relations: int) -> dict[str, Array]:
+        """This client's share of a version, as `model_tensors` lists it: writable float32 copies."""
         body = self.service.tensors("GET", f"/round/{version}/embeddings")
-        arrays, _ = tensors.decode(body, model_tensors(settings, rows))
+        arrays, _ = tensors.decode(body, model_tensors(settings, entities, relations))
         return {name: array.copy() for name, array in arrays.items()}
 
-    def send_update(self, number: int, shared: dict[str, Array], header: UpdateHeader) -> UpdateReceipt:
-        """Send trained rows and dense tensors; safe to repeat."""
-        body = tensors.encode(shared, header.model_dump())
+    def send_update(
+        self, number: int, shared: Mapping[str, NDArray[Any]], header: UpdateHeader, settings: TrainingSettings
+    ) -> UpdateReceipt:
+        """Send what `update_tensors` lists, in the training's dtype; the same again is the same body."""
+        body = tensors.encode(shared, header.model_dump(), WIRE_DTYPES[settings.wire_dtype])
         return UpdateReceipt.model_validate_json(self.service.tensors("PUT", f"/round/{number}/update", body))
 
     def send_evaluation(self, version: int, evaluation: Evaluation) -> EvaluationReceipt:
@@ -56,8 +81,46 @@ class Coordinator:
         return EvaluationReceipt.model_validate_json(body)
 
     def start(self, settings: TrainingSettings) -> TrainingSummary:
-        """Start a training; the service's token must be the operator's."""
+        """Start a training, as an operator."""
         return TrainingSummary.model_validate_json(self.service.json("POST", "/round", settings.model_dump_json()))
+
+    def pause(self) -> TrainingSummary:
+        """Keep the running training as it is, as an operator."""
+        return self._change("pause")
+
+    def resume(self) -> TrainingSummary:
+        """Go on with a paused training, as an operator."""
+        return self._change("resume")
+
+    def stop(self) -> TrainingSummary:
+        """End the running training with its best version so far, as an operator."""
+        return self._change("stop")
+
+    def _change(self, what: str) -> TrainingSummary:
+        return TrainingSummary.model_validate_json(self.service.json("POST", f"/round/{what}"))
+
+    def clients(self) -> Clients:
+        """Everybody that ever joined, as an operator."""
+        return Clients.model_validate_json(self.service.json("GET", "/clients"))
+
+    def model(self, out: BinaryIO, training: str | None) -> None:
+        """Write the best version of a training, or of the latest, to a file, as an operator."""
+        self.service.download("/model", out, training=training)
+
+    def history(self, training: str | None) -> Iterator[Rounds]:
+        """All rounds, or a training's, page by page, the newest first."""
+        before, more = None, True
+        while more:
+            page = self.service.json("GET", "/rounds", training=training, limit=PAGE, before=before)
+            yield (rounds := Rounds.model_validate_json(page))
+            before, more = rounds.next_before, rounds.next_before is not None
+
+    def audit(self) -> Iterator[Audit]:
+        """The audit log, page by page, the newest first, as an operator."""
+        before, more = None, True
+        while more:
+            yield (audit := Audit.model_validate_json(self.service.json("GET", "/audit", limit=PAGE, before=before)))
+            before, more = audit.next_before, audit.next_before is not None
 
     def rounds(self, training: str | None = None, limit: int | None = None) -> Rounds:
         """The history."""

@@ -24,6 +24,7 @@ from trainer.split import deal
 
 _SCORER = {"SCORER_WORKERS": "2", "SCORER_THREADS": "1", "SCORER_MERGE": "false"}
 """Two calls at once; never merged, or the last bits of a client's numbers would depend on when the others call."""
+_SERVICES = ("scorer", "coordinator")
 LINE_SECONDS = 10.0
 """Between two progress lines where the output is no terminal."""
 
@@ -51,8 +52,8 @@ class Display:
         now = time.monotonic()
         if not self.console.is_terminal and now - self._last_line >= LINE_SECONDS:
             self._last_line = now
-            busy = [c for c in self.processes.children if c.process.poll() is None and "epoch" in c.last_line()]
-            busy += [c for c in self.processes.children if c.process.poll() is None and "round" in c.last_line()]
+            clients = [c for c in self.processes.children if c.process.poll() is None and c.name not in _SERVICES]
+            busy = [c for word in ("epoch", "round") for c in clients if word in c.last_line()]
             said = "; ".join(f"{c.name}: {c.last_line()}" for c in busy[:2])
             self.console.print(f"{now - self.started:4.0f} s  {self.stage}  {said}", soft_wrap=True, highlight=False)
 

@@ -1,94 +1,30 @@
-"""One client's way through a training: join, train its rounds, evaluate versions, then isolation and fusion.
+"""One client's way through a training: train its rounds, evaluate versions, then conclude.
 
-What the coordinator sees of a client: opaque entity keys, trained rows, counts and metrics. Triples, names and
-relations stay here.
+What the coordinator sees of a client: opaque keys, the rows that the training shares, counts and metrics. Triples and
+names stay here, and so do relations (FedE) or entities (FedR).
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-
-from protocol.federation import Evaluation, JoinRequest, Mode, RoundView, Split, TrainingSettings, UpdateHeader
-from protocol.keys import entity_keys
-from protocol.problems import Conflict, NotFound, Unauthorized
+from protocol.federation import RoundView, Share, TrainingSettings, UpdateHeader
+from protocol.problems import Conflict, InvalidRequest, NotFound
 from trainer.answers import Answers
+from trainer.checkpoints import Checkpoint, TrainedRound, TrainingHome
+from trainer.conclusion import Conclusion, Measured
 from trainer.coordinator import Coordinator
-from trainer.fusion import fit
 from trainer.graph import Graph
-from trainer.home import Credentials, Home, TrainingHome
+from trainer.home import Home
 from trainer.interactions import Interaction
-from trainer.local import Report, fresh_relations, train_alone, unheard
-from trainer.model import Array, Model
-from trainer.ranking import Ranks, Scorer, known_answers, rank
+from trainer.local import Report, unheard
+from trainer.model import Model
 from trainer.results import ClientResult
-from trainer.saved import save_fusion, save_model
-from trainer.training import Trainer
-
-
-class NotInvited(Exception):
-    """A client that the coordinator does not know joins without an invitation."""
-
-
-class TrainingStopped(Exception):
-    """A training ended without a model."""
-
+from trainer.seeds import seed_of
+from trainer.sharing import fresh_rows, from_wire, own_rows, require_told, to_wire
+from trainer.training import Trainer, snapshot_state
 
 InteractionFor = Callable[[TrainingSettings], Interaction]
 """Makes the interaction of a training; refuses where the client's scorer is not the training's."""
-
-
-def seed_of(*parts: object) -> int:
-    """A 62-bit seed that depends on every part, so that clients, rounds and modes do not share random numbers."""
-    digest = hashlib.sha256(repr(parts).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 2
-
-
-def join(
-    coordinator: Coordinator, home: Home, graph: Graph, name: str, shared_key: bytes, invitation: str | None
-) -> str:
-    """Become a client, or go on as the one that the home knows; returns the client's id and sets its token.
-
-    Raises:
-        NotInvited: There is no invitation, and the coordinator knows no earlier client of this home.
-    """
-    known = home.credentials(coordinator.service.url, graph.digest)
-    triples = {split: len(graph.triples[split]) for split in ("train", "valid", "test")}
-    if not _is_member(coordinator, known) or known.triples != triples:
-        if invitation is None:
-            raise NotInvited("joining, also again, needs the coordinator's invitation token: give --invitation-file")
-        coordinator.service.token = invitation
-        keys = entity_keys(shared_key, graph.entities)
-        reply = coordinator.join(JoinRequest(name=name, join_key=known.join_key, entities=keys, triples=triples))
-        known = known.model_copy(update={"client": reply.client, "secret": reply.secret, "triples": triples})
-        home.keep(known)
-        coordinator.service.token = known.secret
-    return str(known.client)
-
-
-def _is_member(coordinator: Coordinator, known: Credentials) -> bool:
-    """Whether the coordinator knows the secret that was kept; it does not if its state was lost."""
-    coordinator.service.token = known.secret
-    if known.secret is None:
-        return False
-    try:
-        coordinator.view()
-    except Unauthorized:
-        return False
-    return True
-
-
-def opaque_order(graph: Graph, shared_key: bytes) -> Graph:
-    """The graph with entities and relations in the order of their keys under the clients' shared key.
-
-    Rows go over the wire in the graph's order. In an alphabetical one, whoever knows the vocabulary could name them.
-    """
-
-    def ordered(names: list[str]) -> list[str]:
-        return [name for _, name in sorted(zip(entity_keys(shared_key, names), names, strict=True))]
-
-    return graph.in_order(ordered(graph.entities), ordered(graph.relations))
 
 
 @dataclass(frozen=True)
@@ -99,12 +35,13 @@ class Participant:
         id: As `join` returned it.
         name: For people, and for seeds: the same name and training seed train the same.
         graph: Its own triples.
-        coordinator: Calls carry its secret.
+        coordinator: Calls are signed by its key.
         home: Where it keeps how far it is.
         interaction_for: Makes the interaction that a training asks for.
         names_sent: Whether the scorer is told names; kept beside the models, which mean nothing without.
         report: Told in words what is done.
         now: Told in words what is being done.
+        share: What it agreed to share when it joined.
     """
 
     id: str
@@ -116,26 +53,40 @@ class Participant:
     names_sent: bool
     report: Report
     now: Report = unheard
+    share: Share = "entities"
 
     def run(self) -> list[ClientResult]:
-        """Take part in the coordinator's current training, or wait for one; returns this client's rows."""
+        """Take part in the coordinator's current training, or wait for one; returns this client's rows.
+
+        Raises:
+            NotShared: The training shares more than the client agreed to.
+            HomeUnusable: What is kept of the training is of another graph, or damaged.
+        """
         view = self.coordinator.view()
         while True:
             if view.training is None or view.settings is None:
                 self.report("waiting for a training to be started")
-            else:
-                training = self.home.training(self.id, view.training)
-                if (results := training.results()) is not None:
-                    return results
-                if view.phase != "finished" or training.begun():
-                    break
-                self.report(f"training {view.training} finished without this client; waiting for the next one")
+            elif (results := self._results(view, view.training, view.settings)) is not None:
+                return results
             self.now("waiting")
             view = self.coordinator.view(after=view.event)
-        one = _Training(self, view.training, view.settings, self.interaction_for(view.settings), training)
-        results = one.conclude(one.take_part(view))
-        training.keep_results(results)
-        self.report(f"models: {training.path}")
+
+    def _results(self, view: RoundView, training: str, settings: TrainingSettings) -> list[ClientResult] | None:
+        """This client's rows of a training; None where it is over and has none for this client."""
+        home = self.home.training(self.id, training)
+        if (results := home.results()) is not None:
+            return results
+        if view.phase == "finished" and (view.best_version is None or not home.begun()):
+            self.report(f"training {training} is over and left no model here; waiting for the next one")
+            return None
+        require_told(settings, self.share)
+        home.begin(self.graph.digest)
+        one = _Training(self, training, settings, self.interaction_for(settings), home)
+        if (best := one.take_part(view)) is None:
+            return None
+        results = one.conclude(best)
+        home.keep_results(results)
+        self.report(f"models: {home.path}")
         return results
 
 
@@ -149,9 +100,15 @@ class _Training:
     interaction: Interaction
     home: TrainingHome
 
-    def take_part(self, view: RoundView) -> int:
-        """Train and evaluate until the training is finished; returns its best version."""
+    def take_part(self, view: RoundView) -> int | None:
+        """Train and evaluate until the training is finished; returns its best version, if it has one."""
+        if self._settle(view):
+            view = self.client.coordinator.view()
+        paused: str | None = None
         while view.phase != "finished" and view.training == self.id:
+            if view.paused is not None and view.paused != paused:
+                self.client.report(f"the training is paused: {view.paused}")
+            paused = view.paused
             if view.round is not None and view.selected and not view.answered:
                 self._act(view, view.round)
             else:
@@ -159,8 +116,6 @@ class _Training:
             view = self.client.coordinator.view(after=view.event)
         # Another training may have begun since this one finished.
         (summary,) = self.client.coordinator.rounds(training=self.id, limit=1).trainings
-        if summary.best_version is None:
-            raise TrainingStopped(f"training {self.id} was stopped before its first round")
         return summary.best_version
 
     def _act(self, view: RoundView, number: int) -> None:
@@ -172,102 +127,87 @@ class _Training:
             self.client.report(f"round {number}: {refusal.detail}")
 
     def _waiting(self, view: RoundView) -> None:
-        self.client.now("waiting for the other clients")
+        self.client.now("paused" if view.paused is not None else "waiting for the other clients")
         if view.phase == "joining":
             self.client.report(f"{view.clients} of {self.settings.clients} clients have joined")
 
     def _train(self, view: RoundView, number: int) -> None:
-        """Local epochs from the round's global rows; what was trained before a kill is sent, not trained again."""
-        if (done := self.home.round(number)) is None:
-            model = self._model_of(number)
-            seed = seed_of(self.settings.seed, self.client.name, number)
-            trainer = Trainer(model, Answers.of(self.client.graph.train), self.settings.local, seed)
-            epochs = self.settings.local.local_epochs
-            before, total = view.rounds_done * epochs, self.settings.rounds * epochs
-            for epoch in range(epochs):
-                self.client.now(f"round {view.rounds_done + 1}: epoch {epoch + 1} of {epochs}")
-                loss = trainer.epoch(done=(before + epoch) / total)
-            done = model.state(), loss
-            self.home.keep_round(number, *done)
-        state, loss = done
-        shared = {name: array for name, array in state.items() if name != "relations"}
-        header = UpdateHeader(triples=len(self.client.graph.train), loss=loss)
-        self.client.coordinator.send_update(number, shared, header)
+        trained = self._trained(view, number)
+        self.home.keep_round(number, trained)
+        self._settle(view)
         best = "" if view.best_mrr is None else f", best validation MRR {view.best_mrr:.3f}"
-        self.client.report(f"round {view.rounds_done + 1} of at most {self.settings.rounds}: loss {loss:.3f}{best}")
+        done = f"round {view.rounds_done + 1} of at most {self.settings.rounds}"
+        self.client.report(f"{done}: loss {trained.loss:.3f}{best}")
+
+    def _trained(self, view: RoundView, number: int) -> TrainedRound:
+        """The round's local epochs, from the version of its number or from the epoch that a kill left."""
+        data, local = self.client.graph.training_digest, self.settings.local
+        kept = self.home.checkpoint(number, data)
+        model = Model.of_state(self.interaction, snapshot_state(kept.arrays)) if kept else self._model_of(number)
+        seed = seed_of(self.settings.seed, self.client.name, number)
+        trainer = Trainer(model, Answers.of(self.client.graph.train), local, seed)
+        if kept:
+            trainer.restore(kept.arrays)
+        first, loss = (kept.epochs, kept.loss) if kept else (0, 0.0)
+        before, total = view.rounds_done * local.local_epochs, self.settings.rounds * local.local_epochs
+        for epoch in range(first, local.local_epochs):
+            self.client.now(f"round {view.rounds_done + 1}: epoch {epoch + 1} of {local.local_epochs}")
+            loss = trainer.epoch(done=(before + epoch) / total)
+            if epoch + 1 < local.local_epochs:
+                self.home.keep_checkpoint(number, data, Checkpoint(trainer.snapshot(), epoch + 1, loss))
+        return TrainedRound(model.state(), loss, len(self.client.graph.train))
+
+    def _settle(self, view: RoundView) -> bool:
+        """Send what is trained, again if need be, and keep or drop its own rows; False where nothing is to be sent."""
+        unsettled = self.home.unsettled()
+        for number in unsettled:
+            trained = self.home.round(number)
+            try:
+                self._send(number, trained)
+            except (Conflict, NotFound) as refusal:
+                self.home.refuse(number)
+                self.client.report(f"round {number} was trained in vain: {refusal.detail}")
+            except InvalidRequest:
+                self.home.refuse(number)  # the same again would be refused again
+                raise
+            else:
+                self.home.accept(number, own_rows(trained.state, self.settings), view.best_version)
+        return bool(unsettled)
+
+    def _send(self, number: int, trained: TrainedRound) -> None:
+        graph = self.client.graph
+        if trained.triples != len(graph.train):
+            raise Conflict("the training triples have changed since")
+        shared = to_wire(trained.state, graph.train, self.interaction, self.settings)
+        header = UpdateHeader(triples=trained.triples, loss=trained.loss)
+        self.client.coordinator.send_update(number, shared, header, self.settings)
 
     def _evaluate(self, view: RoundView, version: int) -> None:
+        measured = self._measured()
+        if not measured.holds("valid") and self.home.version(version) is not None:
+            return  # nothing to report: the coordinator does not wait for this client
         model = self._model_of(version)
         self.home.keep_version(version, model.state(), view.best_version)
-        if len(self.client.graph.triples["valid"]):
-            self._send("federation", "valid", version, self._ranks("valid", model.rank_scores))
+        if measured.holds("valid"):
+            measured.send("federation", "valid", version, measured.ranks("valid", model.rank_scores))
 
     def _model_of(self, version: int) -> Model:
-        """A version's global rows with this client's latest relations before it."""
-        entities = len(self.client.graph.entities)
-        shared = self.client.coordinator.embeddings(version, self.settings, entities)
-        relations = self.home.relations_before(version)
-        if relations is None:
-            generator = torch.Generator().manual_seed(seed_of(self.settings.seed, self.client.name, "relations"))
-            relations = fresh_relations(self.client.graph, self.interaction, self.settings, generator)
-        return Model.of_state(self.interaction, shared | {"relations": relations})
+        """A version's shared rows with those of this client that belong to it."""
+        graph = self.client.graph
+        shared = self.client.coordinator.embeddings(version, self.settings, len(graph.entities), len(graph.relations))
+        own = self.home.own_before(version)
+        if own is None:
+            own = fresh_rows(graph, self.interaction, self.settings, self.client.name)
+        return Model.of_state(self.interaction, from_wire(shared, self.interaction) | own)
 
     def conclude(self, best: int) -> list[ClientResult]:
         """Isolation, fusion, and every mode's test metrics, reported to the coordinator and returned."""
-        graph, settings = self.client.graph, self.settings
         state = self.home.version(best) or self._model_of(best).state()
-        save_model(self.home.model("federation"), graph, "federation", settings, state, self.client.names_sent)
-        federation = Model.of_state(self.interaction, state).rank_scores
-        isolation = Model.of_state(self.interaction, self._isolation()).rank_scores
-        fusion = fit(graph, isolation, federation)
-        save_fusion(self.home.model("fusion"), graph, settings, fusion, self.client.names_sent)
-        scorers: dict[Mode, Scorer] = {
-            "isolation": isolation,
-            "federation": federation,
-            "fusion": fusion.scorer(isolation, federation),
-        }
-        if not len(graph.triples["test"]):
-            self.client.report("there are no test triples to rank")
-            return []
-        return [self._test(mode, best, scorer) for mode, scorer in scorers.items()]
+        client = self.client
+        conclusion = Conclusion(
+            client.name, client.graph, self.settings, self.interaction, self.home, client.names_sent, self._measured()
+        )
+        return conclusion.results(best, state)
 
-    def _isolation(self) -> dict[str, Array]:
-        def report(text: str) -> None:
-            self.client.report(f"isolation: {text}")
-
-        seed = seed_of(self.settings.seed, self.client.name, "isolation")
-        trained = train_alone(self.client.graph, self.interaction, self.settings, seed, report, self.client.now)
-        state = dict(trained.state)
-        home = self.home.model("isolation")
-        save_model(home, self.client.graph, "isolation", self.settings, state, self.client.names_sent)
-        return state
-
-    def _test(self, mode: Mode, version: int, scorer: Scorer) -> ClientResult:
-        ranks = self._ranks("test", scorer)
-        try:
-            self._send(mode, "test", version, ranks)
-        except Conflict as conflict:
-            self.client.report(conflict.detail)
-        return client_result(self.client.graph, self.client.name, self.settings, mode, ranks)
-
-    def _ranks(self, split: Split, scorer: Scorer) -> Ranks:
-        graph = self.client.graph
-        self.client.now(f"ranking {len(graph.triples[split])} {split} triples")
-        return rank(graph.triples[split], known_answers(graph, split), scorer)
-
-    def _send(self, mode: Mode, split: Split, version: int, ranks: Ranks) -> None:
-        evaluation = Evaluation(mode=mode, split=split, triples=len(ranks.tail), sides=ranks.metrics())
-        self.client.coordinator.send_evaluation(version, evaluation)
-
-
-def client_result(graph: Graph, name: str, settings: TrainingSettings, mode: Mode, ranks: Ranks) -> ClientResult:
-    """A client's row of the results."""
-    return ClientResult(
-        interaction=settings.interaction,
-        mode=mode,
-        client=name,
-        triples=len(ranks.tail),
-        candidates=len(graph.entities),
-        left_out=graph.left_out["test"],
-        sides=ranks.metrics(),
-    )
+    def _measured(self) -> Measured:
+        return Measured(self.client.graph, self.client.coordinator, self.client.report, self.client.now)

@@ -72,6 +72,11 @@ class Graph:
         """SHA-256 over the entities and relations in their order: graphs with another digest have other rows."""
         return hashlib.sha256(json.dumps([self.entities, self.relations]).encode()).hexdigest()
 
+    @property
+    def training_digest(self) -> str:
+        """SHA-256 over what is trained on: the entities, the relations and the training triples in their order."""
+        return hashlib.sha256(self.digest.encode() + self.train.tobytes()).hexdigest()
+
     def in_order(self, entities: list[str], relations: list[str]) -> "Graph":
         """The same graph, its entities and relations numbered in another order."""
         entity = _renumbering(self.entities, entities)

@@ -38,14 +38,17 @@ class Trained:
 def fresh_model(graph: Graph, interaction: Interaction, settings: TrainingSettings, seed: int) -> Model:
     """A model with random rows, at the scales that the training fixes."""
     generator = torch.Generator().manual_seed(seed)
-
-    def uniform(shape: tuple[int, ...], init: float) -> Array:
-        return ((torch.rand(shape, generator=generator) * 2 - 1) * init).numpy()
-
-    entities = uniform((len(graph.entities), settings.dim), settings.entity_init)
+    entities = fresh_entities(graph, interaction, settings, generator)
     relations = fresh_relations(graph, interaction, settings, generator)
-    dense = {name: uniform(tuple(d.shape), d.init) for name, d in settings.dense.items()}
+    dense = {name: _uniform(tuple(d.shape), d.init, generator) for name, d in settings.dense.items()}
     return Model(interaction, entities, relations, dense)
+
+
+def fresh_entities(
+    graph: Graph, interaction: Interaction, settings: TrainingSettings, generator: torch.Generator
+) -> Array:
+    """Random entity rows, float32 [entities, dim]."""
+    return _uniform((len(graph.entities), settings.dim), settings.entity_init, generator)
 
 
 def fresh_relations(
@@ -54,6 +57,11 @@ def fresh_relations(
     """Random relation rows, float32 [relations, width], twice as many where the interaction is reciprocal."""
     count = len(graph.relations) * (2 if interaction.reciprocal else 1)
     return interaction.init_relations(count, settings.dim, settings.entity_init, generator).numpy()
+
+
+def _uniform(shape: tuple[int, ...], init: float, generator: torch.Generator) -> Array:
+    array: Array = ((torch.rand(shape, generator=generator) * 2 - 1) * init).numpy()
+    return array
 
 
 def valid_mrr(model: Model, graph: Graph) -> float:

@@ -57,15 +57,15 @@ class Model(nn.Module):
             relation = relation + (side == HEAD) * (len(self.relations) // 2)
         return Batch(given, relation, side, dropout)
 
-    def shared(self) -> dict[str, Array]:
-        """What goes to the coordinator: `entities` and `dense.<name>`, as `protocol.federation.model_tensors` says."""
-        tables = self.tables
-        arrays = {"entities": tables.entities.detach().numpy()}
-        return arrays | {DENSE_PREFIX + name: t.detach().numpy() for name, t in tables.dense.items()}
-
     def state(self) -> dict[str, Array]:
-        """Everything needed to make this model again: `shared` and `relations`. Copies, safe from later training."""
-        return {name: t.copy() for name, t in (self.shared() | {"relations": self.relations.detach().numpy()}).items()}
+        """Everything needed to make this model again: `entities`, `dense.<name>` and `relations`.
+
+        Copies, safe from later training.
+        """
+        tables = self.tables
+        dense = {DENSE_PREFIX + name: tensor for name, tensor in tables.dense.items()}
+        state = {"entities": tables.entities, **dense, "relations": tables.relations}
+        return {name: tensor.detach().numpy().copy() for name, tensor in state.items()}
 
     @classmethod
     def of_state(cls, interaction: Interaction, state: Mapping[str, Array]) -> "Model":

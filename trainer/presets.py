@@ -5,6 +5,7 @@ from typing import Any
 from protocol.federation import InteractionName, LocalSettings, ScorerIdentity, TrainingSettings
 from trainer.interactions import interaction_of
 from trainer.interactions.llama import Encoder
+from trainer.sharing import relation_columns
 
 LOCAL: dict[InteractionName, LocalSettings] = {
     "transe": LocalSettings(learning_rate=5e-3, batch_size=128),
@@ -25,7 +26,7 @@ SCHEDULES: dict[InteractionName, dict[str, int]] = {"llama": {"rounds": 60, "pat
 def training_settings(
     interaction: InteractionName, encoder: Encoder | None, scorer: ScorerIdentity | None, **changes: Any
 ) -> TrainingSettings:
-    """The settings of a training with this interaction: its preset, its dense tensors, and the given changes.
+    """The settings of a training with this interaction: its preset, the shapes that it shares, and the given changes.
 
     Args:
         interaction: Its name.
@@ -39,5 +40,10 @@ def training_settings(
     local = changes.pop("local", None) or LOCAL[interaction]
     dim = changes.pop("dim", None) or 256
     changes = SCHEDULES.get(interaction, {}) | changes
-    dense = interaction_of(interaction, encoder).dense(dim, local)
+    made = interaction_of(interaction, encoder)
+    if changes.get("share", "entities") != "entities":
+        init = changes.get("entity_init", TrainingSettings.model_fields["entity_init"].default)
+        rows = {"relation_dim": relation_columns(made, dim), "relation_init": made.relation_bound(init)}
+        changes = rows | changes
+    dense = made.dense(dim, local)
     return TrainingSettings(interaction=interaction, dim=dim, dense=dense, scorer=scorer, local=local, **changes)

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from protocol.federation import InteractionName, Metrics, Mode, SideName
+from trainer.files import whole
 
 MODES: tuple[Mode, ...] = ("isolation", "collection", "federation", "fusion")
 COLUMNS = {"mrr": "MRR", "hits@1": "Hits@1", "hits@3": "Hits@3", "hits@10": "Hits@10"}
@@ -91,7 +92,5 @@ def table(results: Iterable[ClientResult], title: str) -> Table:
 
 def write(path: Path, content: Any) -> None:
     """Write JSON whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(path.suffix + ".part")
-    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+    with whole(path) as out:
+        out.write(json.dumps(content, indent=1).encode() + b"\n")

@@ -3,16 +3,14 @@
 A fused model holds no numbers of its own but its weights; it names the folders of the two models that it combines.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from protocol.federation import Mode, TrainingSettings
+from trainer.files import Damaged, load_arrays, save_arrays
 from trainer.fusion import Fusion
 from trainer.graph import Graph
 from trainer.interactions import Encoder, interaction_of
@@ -48,14 +46,6 @@ class SavedModel:
 
     card: Card
     scorer: Scorer
-
-
-def save_arrays(path: Path, arrays: dict[str, Array], **message: object) -> None:
-    """Write arrays and a JSON message to a safetensors file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, part, {"message": json.dumps(message)})
-    part.replace(path)
 
 
 def save_model(
@@ -116,9 +106,9 @@ def read_model(folder: Path, encoder: Encoder | None) -> SavedModel:
     if not path.is_file():
         raise ModelMissing(f"{path}: missing beside model.json")
     try:
-        state = load_file(path)
-    except SafetensorError as error:
-        raise ModelMissing(f"{path}: cannot be read ({error})") from error
+        state, _ = load_arrays(path)
+    except Damaged as error:
+        raise ModelMissing(str(error)) from error
     interaction = interaction_of(card.settings.interaction, encoder)
     relations = len(card.relations) * (2 if interaction.reciprocal else 1)
     if (len(state.get("entities", ())), len(state.get("relations", ()))) != (len(card.entities), relations):

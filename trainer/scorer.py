@@ -15,6 +15,7 @@ from protocol import tensors
 from protocol.encoding import ENCODE_GRADIENT_REPLY_TENSORS, ENCODE_REPLY_TENSORS
 from protocol.federation import ScorerIdentity
 from protocol.info import Info
+from protocol.problems import BodyTooLarge, InvalidRequest
 from trainer.interactions.llama import EncoderCall, Floats
 from trainer.service import Service
 
@@ -71,14 +72,13 @@ class ScorerClient:
 
     def __init__(self, service: Service, names: Names | None = None) -> None:
         self.service, self.names = service, names
-        self.info = Info.model_validate_json(service.json("GET", "/info"))
+        self._known, self.info = service.failures, self._ask()
         self.hidden = self.info.hidden
 
     @property
     def identity(self) -> ScorerIdentity:
         """What a training is fixed to."""
-        info = self.info
-        return ScorerIdentity(**{field: getattr(info, field) for field in ScorerIdentity.model_fields})
+        return ScorerIdentity(**{field: getattr(self.info, field) for field in ScorerIdentity.model_fields})
 
     def require(self, wanted: ScorerIdentity) -> None:
         """Refuse to work for a training that is fixed to another scorer.
@@ -126,26 +126,50 @@ class ScorerClient:
             yield slice(start, start + max(1, most))
 
     def _encode(self, call: EncoderCall, keep: bool) -> Floats:
-        reply = self.service.tensors("POST", "/encode", self._body(call, {}, keep=keep))
         sizes = {"q": len(call.queries), "hidden": self.hidden}
-        arrays, message = tensors.decode(reply, ENCODE_REPLY_TENSORS, sizes)
-        self._same(message)
-        return arrays["states"]
+        return self._post("/encode", self._body(call, {}, keep=keep), ENCODE_REPLY_TENSORS, sizes)["states"]
 
     def _gradient(self, call: EncoderCall, grad_states: Floats) -> tuple[Floats, Floats]:
         body = self._body(call, {"grad_states": grad_states})
-        reply = self.service.tensors("POST", "/encode/gradient", body)
         sizes = {"n": len(call.entities), "m": len(call.relations), "hidden": self.hidden}
         sizes |= {"k": call.entities.shape[1], "l": call.relations.shape[1]}
-        gradients, message = tensors.decode(reply, ENCODE_GRADIENT_REPLY_TENSORS, sizes)
-        self._same(message)
+        gradients = self._post("/encode/gradient", body, ENCODE_GRADIENT_REPLY_TENSORS, sizes)
         return gradients["entities"], gradients["relations"]
 
-    def _same(self, message: Mapping[str, Any]) -> None:
-        """Refuse a reply of other weights or templates: the scorer may have been started anew with another model."""
+    def _post(
+        self, path: str, body: bytes, specs: Mapping[str, tensors.TensorSpec], sizes: Mapping[str, int]
+    ) -> dict[str, NDArray[Any]]:
+        """A reply's tensors. A scorer that was started anew as another one in mid-training is refused.
+
+        Replies say their revision and templates. Precision is in `/info` alone, which is read again after a failure.
+        """
+        try:
+            arrays, message = tensors.decode(self.service.tensors("POST", path, body), specs, sizes)
+        except (BodyTooLarge, InvalidRequest):
+            self._ask_again()  # another scorer may refuse, or answer otherwise, what the former one took
+            raise
+        if self.service.failures != self._known:
+            self._ask_again()
         made_by = (message.get("revision"), message.get("template_hash"))
         if made_by != (self.info.revision, self.info.query_hash):
-            raise WrongScorer(f"the scorer at {self.service.url} serves another model than when this training began")
+            raise self._another()
+        return arrays
+
+    def _ask_again(self) -> None:
+        now = self._ask()
+        if any(getattr(now, field) != getattr(self.info, field) for field in _EXACTLY):
+            raise self._another()
+        # Its limits may have changed.
+        self._known, self.info = self.service.failures, now
+
+    def _ask(self) -> Info:
+        return Info.model_validate_json(self.service.json("GET", "/info"))
+
+    def _another(self) -> WrongScorer:
+        return WrongScorer(
+            f"the scorer at {self.service.url} serves another model than when this training began; start it with the "
+            "former model and revision, and start again: nothing that was trained is lost"
+        )
 
     def _body(self, call: EncoderCall, extra: Mapping[str, NDArray[np.float32]], **said: object) -> bytes:
         arrays: dict[str, NDArray[Any]] = {

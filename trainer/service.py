@@ -1,12 +1,16 @@
 """Calls to a service: retries with jitter, problems as exceptions, and errors that name the address.
 
-A call is tried again where the service did not answer, failed, is busy or is not ready; a refusal is final. Clients'
-calls are safe to repeat: the coordinator answers a repeated join, update or evaluation as it answered the first.
+A call is tried again where the service did not answer, failed, is busy, is not ready or has no room; a refusal is
+final. Clients' calls are safe to repeat: the coordinator answers a repeated join, update or evaluation as it answered
+the first. Where there is a key, each attempt is signed anew, since a signature is taken once.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self, TypeVar
 
 import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay
@@ -19,21 +23,25 @@ from protocol.problems import (
     NotFound,
     NotReady,
     ProblemError,
+    StorageFull,
     Unauthorized,
     problem_from_response,
 )
+from protocol.signatures import Signer, content_digest
 from protocol.tensors import MEDIA_TYPE
 
 GIVE_UP_AFTER = 300.0
 """Seconds without an answer after which a call fails: long enough for a service to be started again."""
+READ_SECONDS = 600.0
+"""For the next part of a reply, which a model may have to compute first."""
+CONNECT_SECONDS = 10.0
 
-TIMEOUT = httpx.Timeout(600.0, connect=10.0)
-
-Report = Callable[[str], None]
-
-
+JSON = "application/json"
 FAILURES = {500, 502, 504}
 """A service, or a proxy in front of it, failed on a call that may succeed later."""
+
+Report = Callable[[str], None]
+T = TypeVar("T")
 
 
 class ServiceFailed(ProblemError):
@@ -44,8 +52,28 @@ class ServiceUnreachable(Exception):
     """A service did not answer for `GIVE_UP_AFTER` seconds, or its address is none; the message names the address."""
 
 
+class ClockWrong(Exception):
+    """A signature was refused because this machine's clock is too far from the service's."""
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call, whatever its attempts. `seconds` bounds the wait for each part of the reply."""
+
+    method: str
+    path: str
+    body: bytes | None = None
+    media_type: str = JSON
+    params: Mapping[str, Any] = field(default_factory=dict)
+    token: str | None = None
+    seconds: float = READ_SECONDS
+
+
 class Service:
     """One service at one address.
+
+    The path is signed as it is sent: a proxy in front of the coordinator must hand it on as it is, so where the address
+    has a path of its own, the coordinator must be served under it.
 
     Args:
         name: What it is, for messages.
@@ -53,21 +81,32 @@ class Service:
         token: Sent as bearer token, if given.
         report: Told when a call has to be tried again.
         give_up_after: Seconds without an answer after which a call fails.
+        signer: Signs every request (RFC 9421), if given.
+
+    Attributes:
+        failures: Counts calls that failed and were tried again, but for those that found the service busy.
 
     Raises:
         ServiceUnreachable: The address is not a URL.
 
     Raises (every call):
         ServiceUnreachable: No answer for `give_up_after` seconds.
+        ClockWrong: A signature is not of now by the service's clock.
         ProblemError: The service refused the call.
     """
 
     def __init__(
-        self, name: str, url: str, token: str | None, report: Report, give_up_after: float = GIVE_UP_AFTER
+        self,
+        name: str,
+        url: str,
+        token: str | None,
+        report: Report,
+        give_up_after: float = GIVE_UP_AFTER,
+        signer: Signer | None = None,
     ) -> None:
         self.name, self.url, self.report, self.give_up_after = name, url.rstrip("/"), report, give_up_after
-        self.token = token
-        self._client = httpx.Client(base_url=_address(name, self.url), timeout=TIMEOUT)
+        self.token, self.signer, self.failures = token, signer, 0
+        self._client = httpx.Client(base_url=_address(name, self.url))
 
     def __enter__(self) -> Self:
         return self
@@ -79,49 +118,97 @@ class Service:
         """Close the connections."""
         self._client.close()
 
-    def json(self, method: str, path: str, body: str | None = None, **params: Any) -> bytes:
-        """Call with a JSON body, or with none."""
-        return self._call(method, path, None if body is None else body.encode(), "application/json", params)
+    def json(
+        self,
+        method: str,
+        path: str,
+        body: str | None = None,
+        *,
+        token: str | None = None,
+        seconds: float = READ_SECONDS,
+        **params: Any,
+    ) -> bytes:
+        """Call with a JSON body, or with none; `token` goes with this call in place of the service's."""
+        content = None if body is None else body.encode()
+        return self._answer(_Call(method, path, content, params=params, token=token, seconds=seconds))
 
     def tensors(self, method: str, path: str, body: bytes | None = None) -> bytes:
         """Call with a safetensors body, or with none."""
-        return self._call(method, path, body, MEDIA_TYPE, {})
+        return self._answer(_Call(method, path, body, MEDIA_TYPE))
 
-    def _call(self, method: str, path: str, body: bytes | None, media_type: str, params: dict[str, Any]) -> bytes:
+    def download(self, path: str, out: BinaryIO, **params: Any) -> None:
+        """Write a reply to a file, part by part; begun anew where the connection breaks."""
+
+        def once(response: httpx.Response) -> None:
+            out.seek(0)
+            out.truncate()
+            for part in response.iter_bytes():
+                out.write(part)
+
+        self._try(_Call("GET", path, params=params), once)
+
+    def _answer(self, call: _Call) -> bytes:
+        return self._try(call, httpx.Response.read)
+
+    def _try(self, call: _Call, read: Callable[[httpx.Response], T]) -> T:
         retrying = Retrying(
             retry=retry_if_exception(_may_pass),
             stop=stop_after_delay(self.give_up_after),
             wait=_wait,
-            before_sleep=self._tell,
+            before_sleep=self._failed,
             reraise=True,
         )
+        digest = content_digest(call.body or b"") if self.signer else ""
         try:
-            return retrying(self._once, method, path, body, media_type, params)
+            result: T = retrying(self._once, call, digest, read)
+            return result
         except httpx.TransportError as error:
             raise ServiceUnreachable(
                 f"the {self.name} at {self.url} did not answer for {self.give_up_after:.0f} s ({_reason(error)}); "
                 "is it running, and is the address right?"
             ) from error
 
-    def _once(self, method: str, path: str, body: bytes | None, media_type: str, params: dict[str, Any]) -> bytes:
-        headers = {"Content-Type": media_type} if body is not None else {}
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
-        given = {k: v for k, v in params.items() if v is not None}
-        response = self._client.request(method, path, content=body, headers=headers, params=given)
-        if response.is_success:
-            return response.content
-        problem = problem_from_response(response.status_code, response.content)
-        if response.status_code in FAILURES:
-            raise ServiceFailed(problem.detail)
+    def _once(self, call: _Call, digest: str, read: Callable[[httpx.Response], T]) -> T:
+        response = self._client.send(self._request(call, digest), stream=True)
+        try:
+            if response.is_success:
+                return read(response)
+            raise self._refusal(response.status_code, response.read())
+        finally:
+            response.close()
+
+    def _request(self, call: _Call, digest: str) -> httpx.Request:
+        headers = {"Content-Type": call.media_type} if call.body is not None else {}
+        if token := call.token or self.token:
+            headers["Authorization"] = f"Bearer {token}"
+        given = {name: value for name, value in call.params.items() if value is not None}
+        timeout = httpx.Timeout(call.seconds, connect=CONNECT_SECONDS)
+        request = self._client.build_request(
+            call.method, call.path, content=call.body, headers=headers, params=given, timeout=timeout
+        )
+        if self.signer:
+            request.headers.update(self.signer.headers(call.method, str(request.url), digest))
+        return request
+
+    def _refusal(self, status: int, body: bytes) -> Exception:
+        problem = problem_from_response(status, body)
+        if status in FAILURES:
+            return ServiceFailed(problem.detail)
+        if isinstance(problem, Unauthorized) and (off := _clock_off(problem)) is not None:
+            way = "behind" if off < 0 else "ahead of"
+            return ClockWrong(
+                f"this machine's clock is {abs(off):.0f} s {way} that of the {self.name} at {self.url}, which "
+                "therefore takes no signature of it; set it, by NTP for one, and start again"
+            )
         if isinstance(problem, Unauthorized | Forbidden | NotFound | MethodNotAllowed):
             # These often mean that the address is that of something else.
             detail = f"the {self.name} at {self.url}: {problem.detail}"
-            raise type(problem)(detail, errors=problem.errors, **problem.extra)
-        raise problem
+            return type(problem)(detail, errors=problem.errors, **problem.extra)
+        return problem
 
-    def _tell(self, state: RetryCallState) -> None:
+    def _failed(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
+        self.failures += not isinstance(error, Busy)
         if state.attempt_number == 1 and error is not None:
             self.report(f"the {self.name} at {self.url} does not answer as it should ({_reason(error)}); trying again")
 
@@ -136,6 +223,14 @@ def _address(name: str, url: str) -> httpx.URL:
     return address
 
 
+def _clock_off(problem: Unauthorized) -> float | None:
+    """Seconds by which this machine's clock is ahead of the service's, where the refusal states its time."""
+    try:
+        return time.time() - datetime.fromisoformat(problem.extra["server_time"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 _backoff = wait_exponential(multiplier=0.2, max=10.0) + wait_random(0.0, 1.0)
 
 
@@ -147,7 +242,7 @@ def _wait(state: RetryCallState) -> float:
 
 def _may_pass(error: BaseException) -> bool:
     """Whether the same call may succeed later."""
-    return isinstance(error, httpx.TransportError | Busy | NotReady | ServiceFailed)
+    return isinstance(error, httpx.TransportError | Busy | NotReady | ServiceFailed | StorageFull)
 
 
 def _reason(error: BaseException) -> str:

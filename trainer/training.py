@@ -1,12 +1,20 @@
 """Local training: passes over a client's own queries, in shuffled batches, with Adam."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from protocol.federation import LocalSettings
 from trainer.answers import Answers
 from trainer.interactions import Dropout
 from trainer.losses import loss_of
 from trainer.model import Model
+
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""What Adam keeps of each parameter: how many steps it has taken, and running means of the gradient and its square."""
 
 
 class TrainingDiverged(Exception):
@@ -28,6 +36,28 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(seed % (1 << 63))
         self.dropout = Dropout(settings.dropout, self.generator)
         self.optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
+
+    def snapshot(self) -> dict[str, NDArray[Any]]:
+        """Everything that the epochs to come depend on; `restore` goes on from it byte for byte.
+
+        `model.<name>` of `Model.state`, `adam.<parameter>.<moment>` float32, and the state of the random generator as
+        uint8.
+        """
+        arrays: dict[str, NDArray[Any]] = {f"model.{name}": array for name, array in self.model.state().items()}
+        for name, parameter in self.model.named_parameters():
+            for moment, value in self.optimizer.state[parameter].items():
+                arrays[f"adam.{name}.{moment}"] = value.numpy().reshape(value.shape or 1).copy()
+        return arrays | {"generator": self.generator.get_state().numpy()}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from a snapshot; the model must be the one in it, as `snapshot_state` reads it."""
+        states = {}
+        for number, (name, parameter) in enumerate(self.model.named_parameters()):
+            moments = {moment: torch.from_numpy(arrays[f"adam.{name}.{moment}"].copy()) for moment in _MOMENTS}
+            states[number] = moments | {"step": moments["step"].reshape(())}
+            assert moments["exp_avg"].shape == parameter.shape
+        self.optimizer.load_state_dict({"state": states, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.generator.set_state(torch.from_numpy(arrays["generator"].copy()))
 
     def epoch(self, done: float) -> float:
         """One pass; returns the mean loss of a query.
@@ -59,3 +89,8 @@ class Trainer:
         loss.backward()
         self.optimizer.step()
         return value
+
+
+def snapshot_state(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+    """The model's part of a snapshot, as `Model.of_state` takes it."""
+    return {name.removeprefix("model."): a for name, a in arrays.items() if name.startswith("model.")}

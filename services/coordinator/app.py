@@ -46,7 +46,7 @@ def create_app() -> FastAPI:
     """The application as the environment sets it; the process ends with one line where a setting is wrong."""
     settings = read_settings(CoordinatorSettings, "coordinator")
     logs.configure()
-    url = settings.database_url and settings.database_url.get_secret_value()
+    url = settings.database_url.get_secret_value() if settings.database_url else None
     try:
         store = open_store(settings.data_dir, database_url=url, blobs_url=settings.blobs)
         prune(store)

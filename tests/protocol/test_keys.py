@@ -1,9 +1,10 @@
 import hashlib
 import hmac
+from collections.abc import Callable
 
 import pytest
 
-from protocol.keys import MIN_KEY_BYTES, entity_keys
+from protocol.keys import MIN_KEY_BYTES, entity_keys, relation_keys
 
 KEY = b"a key that the clients share"
 NAMES = ["aspirin", "headache", "Ωmega 3", ""]
@@ -24,7 +25,14 @@ def test_another_shared_key_gives_unrelated_keys() -> None:
     assert not set(entity_keys(KEY, NAMES)) & set(entity_keys(KEY + b"!", NAMES))
 
 
-def test_a_short_shared_key_is_refused() -> None:
+def test_a_relation_has_another_key_than_an_entity_of_its_name() -> None:
+    relations = relation_keys(KEY, NAMES)
+    assert relations == [hmac.digest(KEY, b"relation\x00" + n.encode(), hashlib.sha256).hex() for n in NAMES]
+    assert not set(relations) & set(entity_keys(KEY, NAMES))
+
+
+@pytest.mark.parametrize("keys", [entity_keys, relation_keys])
+def test_a_short_shared_key_is_refused(keys: Callable[[bytes, list[str]], list[str]]) -> None:
     with pytest.raises(ValueError, match="16 bytes"):
-        entity_keys(b"x" * (MIN_KEY_BYTES - 1), NAMES)
+        keys(b"x" * (MIN_KEY_BYTES - 1), NAMES)
     assert len(entity_keys(b"x" * MIN_KEY_BYTES, NAMES)) == len(NAMES)

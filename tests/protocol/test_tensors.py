@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -183,3 +184,49 @@ NAMES = st.sampled_from([*SPECS, "__metadata__"]) | ANY_TEXT
 @given(st.dictionaries(NAMES, ENTRY | JSON, max_size=4), st.binary(max_size=40))
 def test_headers_made_up_decode_or_are_refused(header: dict[str, Any], data: bytes) -> None:
     decodes_or_refuses(body(header, data))
+
+
+def of_bits(*bits: int) -> Any:
+    return np.array(bits, np.uint32).view(np.float32)
+
+
+def through(array: Any, dtype: str) -> Any:
+    return decode(encode({"x": array}, dtype=dtype), {"x": TensorSpec(dtype, array.shape)})[0]["x"]
+
+
+def test_bfloat16_rounds_to_the_nearest_and_halves_to_even() -> None:
+    sent = of_bits(0x3F800000, 0x3F807FFF, 0x3F808000, 0x3F808001, 0x3F818000, 0xBF818000, 0x00000001, 0x7F7F7FFF)
+    kept = of_bits(0x3F800000, 0x3F800000, 0x3F800000, 0x3F810000, 0x3F820000, 0xBF820000, 0x00000000, 0x7F7F0000)
+    assert through(sent, "BF16").tobytes() == kept.tobytes()
+
+
+@settings(deadline=None, database=None)
+@given(st.lists(st.floats(-65504, 65504, width=32), min_size=1))
+def test_bfloat16_is_what_torch_makes_of_it(values: list[float]) -> None:
+    array = np.array(values, np.float32)
+    assert through(array, "BF16").tobytes() == torch.from_numpy(array).bfloat16().float().numpy().tobytes()
+    assert through(array, "F16").tobytes() == torch.from_numpy(array).half().float().numpy().tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["F16", "BF16"])
+def test_integers_travel_whole_beside_halves(dtype: str) -> None:
+    body = encode({"vectors": VECTORS / 1e30, "triples": TRIPLES}, dtype=dtype)
+    tensors, _ = decode(body, SPECS | {"vectors": TensorSpec(dtype, ("n", 2))})
+    assert np.array_equal(tensors["triples"], TRIPLES)
+    assert tensors["vectors"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [("F16", 65520.0), ("F16", -1e6), ("F16", np.nan), ("BF16", 3.4e38), ("BF16", np.nan), ("BF16", -np.inf)],
+)
+def test_what_halves_cannot_hold_is_refused_where_it_is_sent(dtype: str, value: float) -> None:
+    with pytest.raises(InvalidRequest, match="x: holds NaN or a number beyond"):
+        encode({"x": np.array([1, value, 2], np.float32)}, dtype=dtype)
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("F16", 0x7C00), ("F16", 0xFE00), ("BF16", 0x7F80), ("BF16", 0xFFC0)])
+def test_halves_that_are_not_finite_are_refused(dtype: str, bits: int) -> None:
+    header = {"x": {"dtype": dtype, "shape": [1], "data_offsets": [0, 2]}}
+    with pytest.raises(InvalidRequest, match="x: holds NaN or infinity"):
+        decode(body(header, bits.to_bytes(2, "little")), {"x": TensorSpec(dtype, (1,))})

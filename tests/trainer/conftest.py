@@ -1,10 +1,18 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
 import pytest
 import torch
 
+from trainer.cli import main
 from trainer.dataset import read_dataset
 from trainer.graph import Graph
 
-from .support import random_graph
+from .support import Run, random_graph
 
 torch.set_num_threads(1)
 
@@ -17,3 +25,21 @@ def umls() -> Graph:
 @pytest.fixture(scope="session")
 def small() -> Graph:
     return random_graph(0)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Run]]:
+    """`tripleherd` without a process of its own, which is slow to start."""
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setenv("COLUMNS", "120")
+    for name in [name for name in os.environ if name.startswith(("TRAINER_", "FORCE_COLOR"))]:
+        monkeypatch.delenv(name)
+
+    def run(*arguments: str | Path) -> Run:
+        monkeypatch.setattr(sys, "argv", ["tripleherd", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return subprocess.CompletedProcess(arguments, int(end.value.code or 0), *capsys.readouterr())
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)

@@ -1,5 +1,6 @@
 """Small graphs, models in float64, and a real HTTP server on a loopback port."""
 
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -53,6 +54,9 @@ def batch(asked: Queries, dropout: Dropout = NO_DROPOUT) -> Batch:
     return Batch(*(torch.from_numpy(c) for c in (asked.given, asked.relation, asked.side)), dropout)
 
 
+Run = subprocess.CompletedProcess[str]
+"""How a command ended, and what it printed."""
+
 Reply = tuple[int, bytes]
 DROP = (0, b"")
 """Close the connection without an answer."""
@@ -74,6 +78,7 @@ def loopback(respond: Callable[[str, bytes], Reply]) -> Iterator[Loopback]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # head and body leave together; apart, the second would wait for an acknowledgement of the first
 
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -87,7 +92,7 @@ def loopback(respond: Callable[[str, bytes], Reply]) -> Iterator[Loopback]:
             self.end_headers()
             self.wfile.write(reply)
 
-        do_GET = do_PUT = do_POST = answer
+        do_GET = do_PUT = do_POST = do_DELETE = answer
 
         def log_message(self, *args: object) -> None:
             pass

@@ -1,9 +1,8 @@
 import json
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +10,16 @@ import pytest
 from typer.main import get_command
 
 from protocol.messages import HEAD, TAIL
-from trainer.cli import app, main
+from trainer.cli import app
 from trainer.graph import read_folder
 from trainer.saved import read_model
 
-from .support import queries
+from .support import Run, queries
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("demo", "split", "start", "join", "train", "evaluate", "predict")
+COMMANDS = ("demo", "split", "start", "join", "keys", "leave", "coordinator", "train", "evaluate", "predict")
+PARTS = {"keys": ("rotate",), "coordinator": ("export", "pause", "resume", "stop", "clients", "revoke")}
 QUICK = ("--rounds", "4", "--evaluate-every", "2", "--dim", "16", "--local-epochs", "5", "--learning-rate", "0.05")
-
-Run = subprocess.CompletedProcess[str]
 
 
 def tripleherd(*arguments: str | Path) -> Run:
@@ -30,24 +28,6 @@ def tripleherd(*arguments: str | Path) -> Run:
     environment |= {"PYTHONPATH": str(ROOT), "COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "trainer", *map(str, arguments)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Run]]:
-    """The same without a process of its own, which is slow to start."""
-    handler = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setenv("COLUMNS", "120")
-    for name in [name for name in os.environ if name.startswith(("TRAINER_", "FORCE_COLOR"))]:
-        monkeypatch.delenv(name)
-
-    def run(*arguments: str | Path) -> Run:
-        monkeypatch.setattr(sys, "argv", ["tripleherd", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        return subprocess.CompletedProcess(arguments, int(end.value.code or 0), *capsys.readouterr())
-
-    yield run
-    signal.signal(signal.SIGTERM, handler)
 
 
 def well(*arguments: str | Path) -> str:
@@ -122,12 +102,14 @@ def test_predict_ranks_entities_and_marks_what_is_known(
 
 
 def test_the_commands_are_those_that_are_tested() -> None:
-    assert set(get_command(app).commands) == set(COMMANDS)  # type: ignore[attr-defined]
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    assert set(commands) == set(COMMANDS)
+    assert {name: tuple(c.commands) for name, c in commands.items() if hasattr(c, "commands")} == PARTS
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *(f"{name} {part}" for name, parts in PARTS.items() for part in parts)])
 def test_the_help_of_every_command_shows_an_example(command: str, here: Callable[..., Run]) -> None:
-    run = here(command, "--help")
+    run = here(*command.split(), "--help")
     assert run.returncode == 0
     shown = run.stdout
     assert f"tripleherd {command}" in shown.split("Example:")[1]
@@ -178,11 +160,27 @@ MENDABLE: dict[str, tuple[Arguments, str]] = {
         lambda data, model: ["train", data / "client_0", "--out", data / "o", "--interaction", "rotate", "--dim", "5"],
         "dim must be even",
     ),
+    "strategy beyond its bounds": (
+        lambda data, model: ["start", "--operator-token-file", token(data), "--aggregation", "mean", "--trim", "0.7"],
+        "aggregation.trim",
+    ),
+    "frequencies of relations": (
+        lambda data, model: (
+            ["start", "--operator-token-file", token(data), "--aggregation", "frequency", "--share", "both"]
+        ),
+        "needs share `entities`",
+    ),
     "learning rate of 0": (
         lambda data, model: ["train", data / "client_0", "--out", data / "o", "--learning-rate", "0"],
         "learning_rate",
     ),
 }
+
+
+def token(data: Path) -> Path:
+    file = data.parent / "operator"
+    file.write_text("t0ken")
+    return file
 
 
 def relation_of(data: Path) -> str:
@@ -209,6 +207,8 @@ def test_what_a_user_can_mend_is_one_line(
         ["demo", "--interaction", "tranze"],
         ["join"],
         ["predict", "somewhere", "--relation", "r", "--top", "0"],
+        ["start", "--operator-token-file", "o", "--aggregation", "average"],
+        ["coordinator", "revoke", "--operator-token-file", "o"],
     ],
     ids=" ".join,
 )

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from protocol.federation import InteractionName, model_tensors
+from protocol.federation import InteractionName
 from protocol.messages import HEAD, TAIL
-from protocol.tensors import decode, encode
 from trainer.graph import Graph
 from trainer.interactions import CLASSIC, interaction_of
 from trainer.local import fresh_model
@@ -31,15 +30,6 @@ def test_a_model_made_of_a_state_scores_the_same(small: Graph, name: Interaction
     scores = model.rank_scores(ASKED)
     assert scores.shape == (3, len(small.entities))
     np.testing.assert_array_equal(scores, again.rank_scores(ASKED))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_what_is_shared_is_what_the_protocol_lists(small: Graph, name: InteractionName) -> None:
-    shared = fresh(small, name).shared()
-    specs = model_tensors(small_settings(name), len(small.entities))
-    decoded, _ = decode(encode(shared), specs)
-    assert decoded.keys() == shared.keys() == specs.keys()
-    assert "relations" not in shared
 
 
 def test_a_state_does_not_change_with_later_training(small: Graph) -> None:

@@ -1,5 +1,11 @@
+import os
+import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -9,7 +15,7 @@ from protocol import tensors
 from protocol.encoding import ENCODE_GRADIENT_TENSORS, ENCODE_TENSORS, EncodeHeader
 from protocol.federation import ScorerIdentity
 from protocol.info import Info, Limits
-from protocol.problems import InvalidRequest
+from protocol.problems import Busy, InvalidRequest, NotReady
 from trainer.graph import Graph
 from trainer.interactions import Llama
 from trainer.interactions.llama import EncoderCall
@@ -17,7 +23,7 @@ from trainer.scorer import Names, ScorerClient, WrongScorer
 from trainer.service import Service
 
 from .encoders import HIDDEN, TinyEncoder
-from .support import Loopback, Reply, batch, loopback
+from .support import DROP, Loopback, Reply, batch, loopback
 from .test_llama import ASKED, SLOTS, leaves, tables_of
 
 LIMITS = Limits(**(dict.fromkeys(Limits.model_fields, 1 << 20) | {"max_prompt_tokens": 64}))
@@ -179,3 +185,127 @@ def test_a_scorer_that_comes_back_with_another_model_is_noticed(
     monkeypatch.setattr(sys.modules[__name__], "MADE_BY", MADE_BY | change)
     with pytest.raises(WrongScorer, match="another model"):
         query.sum().backward()
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What is waited between two tries, in seconds; nothing is really waited."""
+    asked: list[float] = []
+    monkeypatch.setattr(time, "sleep", asked.append)
+    return asked
+
+
+def trained_by(url: str) -> list[torch.Tensor]:
+    """A query and its gradients over HTTP, as one batch of a training."""
+    with Service("scorer", url, None, lambda text: None, give_up_after=5) as service:
+        tables = tables_of(torch.float32)
+        query = Llama(ScorerClient(service)).query(tables, batch(ASKED))
+        query.square().sum().backward()
+        return [query.detach(), *(t.grad for t in leaves(tables).values() if t.grad is not None)]
+
+
+def faulty(*faults: Reply, then: Callable[[], None] = lambda: None) -> Callable[[str, bytes], Reply]:
+    """A scorer that answers so before it answers well."""
+    left = list(faults)
+
+    def respond(path: str, body: bytes) -> Reply:
+        if path != "/info" and left:
+            if len(left) == 1:
+                then()
+            return left.pop(0)
+        return tiny_scorer(path, body)
+
+    return respond
+
+
+def refusal(problem: Busy | NotReady) -> Reply:
+    return problem.status, problem.document().model_dump_json(exclude_defaults=True).encode()
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        (DROP, DROP, DROP),
+        (refusal(Busy("full", retry_after=3)),) * 4,
+        (refusal(NotReady("loading")), (502, b"<html>"), DROP, refusal(Busy("full"))),
+    ],
+)
+def test_a_scorer_that_is_down_or_busy_for_a_while_changes_no_number(
+    server: Loopback, waits: list[float], faults: tuple[Reply, ...]
+) -> None:
+    expected = trained_by(server.url)
+    with loopback(faulty(*faults)) as shaky:
+        found = trained_by(shaky.url)
+    assert len(waits) == len(faults)
+    assert len(set(waits)) > 1 or waits == [3.0] * len(faults)  # jitter, but for a time that was asked for
+    for one, other in zip(expected, found, strict=True):
+        assert torch.equal(one, other)
+
+
+CHANGES = [{"revision": "r2"}, {"dtype": "bfloat16"}, {"quantization": "8bit"}, {"hidden": HIDDEN + 1}]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+@pytest.mark.parametrize("fault", [DROP, (502, b"")], ids=["down", "failed"])
+def test_a_scorer_that_comes_back_as_another_one_is_refused(
+    waits: list[float], monkeypatch: pytest.MonkeyPatch, fault: Reply, change: dict[str, object]
+) -> None:
+    """Replies say no more than revision and templates, so all else is asked for."""
+
+    def restart() -> None:
+        monkeypatch.setattr(sys.modules[__name__], "INFO", INFO.model_copy(update=change))
+
+    with loopback(faulty(fault, then=restart)) as server, pytest.raises(WrongScorer, match="another model"):
+        trained_by(server.url)
+
+
+def test_a_scorer_that_refuses_what_the_former_one_took_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def respond(path: str, body: bytes) -> Reply:
+        if path == "/info":
+            return tiny_scorer(path, body)
+        monkeypatch.setattr(sys.modules[__name__], "INFO", INFO.model_copy(update={"hidden": HIDDEN * 2}))
+        problem = InvalidRequest.of("entities", "of another size than the model")
+        return problem.status, problem.document().model_dump_json(exclude_defaults=True).encode()
+
+    with loopback(respond) as server, pytest.raises(WrongScorer, match="nothing that was trained is lost"):
+        trained_by(server.url)
+
+
+def test_limits_of_a_scorer_that_was_started_anew_hold_from_then_on(
+    waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def restart() -> None:
+        limits = LIMITS.model_copy(update={"max_prompts": 1})
+        monkeypatch.setattr(sys.modules[__name__], "INFO", INFO.model_copy(update={"limits": limits}))
+
+    with loopback(faulty(DROP, then=restart)) as server:
+        trained_by(server.url)
+        asked = [path for _, path, _, _ in server.seen]
+    assert asked.count("/encode/gradient") == len(ASKED)
+
+
+STAND_IN = """
+import sys
+from tests.trainer.support import loopback
+from tests.trainer.test_scorer import tiny_scorer
+with loopback(tiny_scorer) as server:
+    print(server.url, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_scorer_that_hangs_is_waited_for(server: Loopback) -> None:
+    """A real process that is stopped and goes on."""
+    expected = trained_by(server.url)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen(
+        [sys.executable, "-c", STAND_IN], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        process.send_signal(signal.SIGSTOP)
+        Timer(1.0, process.send_signal, [signal.SIGCONT]).start()
+        for one, other in zip(expected, trained_by(url), strict=True):
+            assert torch.equal(one, other)
+        process.kill()

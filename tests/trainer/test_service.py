@@ -1,11 +1,15 @@
 import socket
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Thread
 
 import pytest
 
-from protocol.problems import KINDS, Busy, NotFound, NotReady, ProblemError
-from trainer.service import Service, ServiceUnreachable
+from protocol.problems import KINDS, Busy, NotFound, NotReady, ProblemError, StorageFull, Unauthorized
+from protocol.signatures import Signer, content_digest, public_bytes, read_signature, verify
+from trainer.service import ClockWrong, Service, ServiceUnreachable
 
 from .support import DROP, Loopback, Reply, loopback
 
@@ -18,6 +22,7 @@ def refusal(problem: ProblemError) -> Reply:
 
 BUSY = refusal(Busy("the queue is full", retry_after=7))
 NOT_READY = refusal(NotReady("loading"))
+NO_ROOM = refusal(StorageFull("the disk is full"))
 
 
 @pytest.fixture
@@ -41,11 +46,17 @@ def serve(waits: list[float], said: list[str]) -> Iterator[Serve]:
     """A server that gives these replies, the last one for ever, and a client of it."""
     open_now = []
 
-    def start(*replies: Reply, token: str | None = None, give_up_after: float = 60.0) -> tuple[Loopback, Service]:
+    def start(
+        *replies: Reply,
+        token: str | None = None,
+        give_up_after: float = 60.0,
+        signer: Signer | None = None,
+        prefix: str = "",
+    ) -> tuple[Loopback, Service]:
         left = list(replies)
         context = loopback(lambda path, body: left.pop(0) if len(left) > 1 else left[0])
         running = context.__enter__()
-        service = Service("coordinator", running.url + "/", token, said.append, give_up_after)
+        service = Service("coordinator", running.url + prefix + "/", token, said.append, give_up_after, signer)
         open_now.append((context, service))
         return running, service
 
@@ -80,7 +91,7 @@ def test_no_token_sends_no_authorization(serve: Serve) -> None:
     assert "Authorization" not in server.seen[0][2]
 
 
-@pytest.mark.parametrize("fault", [DROP, NOT_READY, BUSY, (503, b"<html>proxy</html>"), (429, b"")])
+@pytest.mark.parametrize("fault", [DROP, NOT_READY, BUSY, NO_ROOM, (503, b"<html>proxy</html>"), (429, b"")])
 def test_a_fault_that_may_pass_is_tried_again_with_the_same_body(
     serve: Serve, waits: list[float], said: list[str], fault: Reply
 ) -> None:
@@ -105,7 +116,7 @@ def test_a_busy_service_is_left_alone_for_as_long_as_it_asked(serve: Serve, wait
     assert waits == [7]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS.values() if kind not in (Busy, NotReady)])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS.values() if kind not in (Busy, NotReady, StorageFull)])
 def test_a_refusal_is_final_and_comes_as_its_own_error(
     serve: Serve, waits: list[float], kind: type[ProblemError]
 ) -> None:
@@ -163,3 +174,85 @@ def test_what_often_means_a_wrong_address_names_it(serve: Serve) -> None:
     with pytest.raises(NotFound, match=f"the coordinator at {server.url}: there is no /round") as caught:
         service.json("GET", "/round")
     assert caught.value.extra == {"current_round": 3}
+
+
+def signed_by(signer: Signer, server: Loopback) -> list[str]:
+    """The nonces of all requests so far, each checked as the coordinator does: as it was on the wire."""
+    nonces = []
+    for method, path, headers, body in server.seen:
+        lower = {name.lower(): value for name, value in headers.items()}
+        verify(method, f"http://coordinator{path}", lower, public_bytes(signer.public_key))
+        assert lower["content-digest"] == content_digest(body)
+        nonces.append(read_signature(lower).nonce)
+    return nonces
+
+
+def test_every_request_is_signed_as_it_is_sent(serve: Serve) -> None:
+    signer = Signer.generate()
+    server, service = serve(OK, signer=signer, prefix="/a%20b/Ω")
+    service.json("GET", "/round", wait=25, after=3)
+    service.json("POST", "/clients", '{"Ω": 1}', token="invitation")
+    service.json("DELETE", "/clients/c1")
+    service.tensors("PUT", "/round/1/update", b"\x00\xff" * 1000)
+    assert server.seen[0][1].endswith("/round?wait=25&after=3")
+    assert len(set(signed_by(signer, server))) == 4
+    # The invitation goes with joining alone: elsewhere it would be taken for an operator's token.
+    assert [headers.get("Authorization") for _, _, headers, _ in server.seen] == [None, "Bearer invitation", None, None]
+
+
+def test_a_retry_is_signed_anew(serve: Serve) -> None:
+    signer = Signer.generate()
+    server, service = serve(DROP, NOT_READY, OK, signer=signer)
+    service.tensors("PUT", "/round/1/update", b"the update")
+    assert len(set(signed_by(signer, server))) == 3
+
+
+@pytest.mark.parametrize(("hours", "word"), [(1, "behind"), (-1, "ahead of")])
+def test_a_clock_that_is_wrong_is_told_with_how_far_it_is_off(serve: Serve, hours: int, word: str) -> None:
+    theirs = datetime.fromtimestamp(time.time() + 3600 * hours, UTC).isoformat()
+    server, service = serve(refusal(Unauthorized("too old", server_time=theirs)), signer=Signer.generate())
+    with pytest.raises(ClockWrong, match=rf"clock is (3599|3600|3601) s {word} .*; set it") as error:
+        service.json("GET", "/round")
+    assert server.url in str(error.value)
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("stated", ["yesterday", 5, None])
+def test_a_time_that_is_none_leaves_the_refusal_as_it_is(serve: Serve, stated: object) -> None:
+    _, service = serve(refusal(Unauthorized("too old", server_time=stated)), signer=Signer.generate())
+    with pytest.raises(Unauthorized, match="too old"):
+        service.json("GET", "/round")
+
+
+def test_a_download_that_breaks_off_is_begun_anew(tmp_path: Path, waits: list[float], said: list[str]) -> None:
+    """The first reply is shorter than it said it would be."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, (tmp_path / "model").open("wb+") as out:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        def answer(body: bytes) -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\n" + body)
+
+        server = Thread(target=lambda: [answer(body) for body in (b"012345", b"abcdefghij")])
+        server.start()
+        with Service("coordinator", url, None, said.append) as service:
+            service.download("/model", out, training="t1")
+        server.join()
+        out.seek(0)
+        assert out.read() == b"abcdefghij"
+    assert len(said) == 1
+
+
+def test_what_failed_is_counted_and_what_was_busy_is_not(serve: Serve) -> None:
+    _, service = serve(DROP, BUSY, NOT_READY, BUSY, OK)
+    service.json("GET", "/info")
+    assert service.failures == 2
+
+
+def test_a_call_may_ask_for_a_shorter_wait(waits: list[float], said: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with Service("coordinator", url, None, said.append, 0.01) as service, pytest.raises(ServiceUnreachable):
+            service.json("GET", "/round", seconds=0.05)

@@ -8,7 +8,7 @@ from trainer.graph import Graph
 from trainer.interactions import interaction_of
 from trainer.local import fresh_model
 from trainer.model import Model
-from trainer.training import Trainer, TrainingDiverged
+from trainer.training import Trainer, TrainingDiverged, snapshot_state
 
 from .support import small_settings
 
@@ -94,3 +94,34 @@ def test_a_decaying_rate_moves_less_towards_the_end(small: Graph) -> None:
     assert moved(0.0, True) == moved(0.0, False) == moved(0.9, False)
     # Adam's first steps are as long as its rate.
     np.testing.assert_allclose(moved(0.9, True), 0.1 * moved(0.0, True), rtol=0.05)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "self_adversarial"])
+@pytest.mark.parametrize("name", ["transe", "distmult", "mlp"])
+@pytest.mark.parametrize("cut", [1, 2, 4])
+def test_a_snapshot_goes_on_byte_for_byte(small: Graph, name: InteractionName, loss: str, cut: int) -> None:
+    local = {"dropout": 0.3, "loss": loss, "negatives": 4, "batch_size": 8, "linear_decay": True}
+    settings, answers = small_settings(name, local=local), Answers.of(small.train)
+    whole = Trainer(fresh_model(small, interaction_of(name), settings, seed=0), answers, settings.local, seed=7)
+    for epoch in range(cut):
+        whole.epoch(epoch / 5)
+    arrays = whole.snapshot()
+    again = Trainer(Model.of_state(interaction_of(name), snapshot_state(arrays)), answers, settings.local, seed=7)
+    again.restore(arrays)
+    assert [whole.epoch(e / 5) for e in range(cut, 5)] == [again.epoch(e / 5) for e in range(cut, 5)]
+    for (key, one), (other_key, other) in zip(whole.snapshot().items(), again.snapshot().items(), strict=True):
+        assert key == other_key
+        assert one.tobytes() == other.tobytes()
+
+
+def test_a_snapshot_does_not_change_with_later_training(small: Graph) -> None:
+    settings = small_settings("mlp", local={"dropout": 0.3})
+    trainer = Trainer(
+        fresh_model(small, interaction_of("mlp"), settings, 0), Answers.of(small.train), settings.local, 0
+    )
+    trainer.epoch(0.0)
+    arrays = trainer.snapshot()
+    before = {name: array.tobytes() for name, array in arrays.items()}
+    trainer.epoch(0.0)
+    assert {name: array.tobytes() for name, array in arrays.items()} == before
+    assert all(array.tobytes() != before[name] for name, array in trainer.snapshot().items())

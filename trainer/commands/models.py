@@ -1,4 +1,4 @@
-"""What each command does, apart from how its arguments are written."""
+"""Dealing graphs, and training and using models without a coordinator; and the demo."""
 
 import tempfile
 import time
@@ -11,17 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from protocol.federation import InteractionName, Mode, Split, TrainingSettings
-from protocol.keys import MIN_KEY_BYTES
+from protocol.federation import InteractionName, Mode, Split
 from protocol.messages import HEAD, TAIL
 from trainer.answers import Queries
 from trainer.collection import pool, restricted
-from trainer.coordinator import Coordinator
+from trainer.conclusion import client_result
 from trainer.dataset import read_dataset
 from trainer.demo import Demo
-from trainer.federation import Participant, client_result, join, opaque_order, seed_of
 from trainer.graph import DataError, Graph, write_folder
-from trainer.home import Home
 from trainer.inputs import (
     ScorerAt,
     UsageError,
@@ -30,17 +27,16 @@ from trainer.inputs import (
     progress,
     saved_model,
     scorer_for,
-    secret_in,
     settings_of,
 )
-from trainer.interactions import Interaction, interaction_of
+from trainer.interactions import interaction_of
 from trainer.local import train_alone
 from trainer.model import Model
 from trainer.ranking import known_answers, rank
 from trainer.results import COLUMNS, table, write_results
 from trainer.saved import save_model
 from trainer.scorer import Names
-from trainer.service import Service
+from trainer.seeds import seed_of
 from trainer.split import deal
 
 
@@ -80,70 +76,6 @@ def run_split(console: Console, dataset: str, out: Path, clients: int, seed: int
         sizes = [len(graph.relations), len(graph.entities), *map(len, graph.triples.values())]
         shown.add_row(f"client_{i}", *map(str, sizes))
     console.print(shown)
-
-
-def run_start(
-    console: Console,
-    token_file: Path,
-    coordinator: str,
-    interaction: InteractionName,
-    scorer: ScorerAt,
-    once: bool,
-    changes: dict[str, Any],
-    local: dict[str, Any],
-) -> None:
-    """Start a training."""
-    token = secret_in(token_file)
-    with progress(console) as (say, _), Service("coordinator", coordinator, token, say) as service:
-        operator = Coordinator(service)
-        if once and (trainings := operator.rounds(limit=1).trainings):
-            say(f"the coordinator has a training already ({trainings[0].phase}); it is left as it is")
-            return
-        with scorer_for(interaction, scorer, say) as encoder:
-            settings = settings_of(interaction, encoder, changes, local)
-        summary = operator.start(settings)
-        say(f"training {summary.training} of {interaction} begins when {settings.clients} clients have joined")
-
-
-def run_join(
-    console: Console,
-    data: str,
-    shared_key_file: Path,
-    coordinator: str,
-    invitation_file: Path | None,
-    scorer: ScorerAt,
-    name: str | None,
-    home: Path | None,
-    names: bool,
-) -> None:
-    """Take part in a training and print this client's rows."""
-    shared_key = secret_in(shared_key_file).encode()
-    if len(shared_key) < MIN_KEY_BYTES:
-        raise UsageError(f"{shared_key_file}: the clients' shared key must have at least {MIN_KEY_BYTES} bytes")
-    invitation = secret_in(invitation_file) if invitation_file else None
-    name = name or Path(data).resolve().name
-    kept = Home(home or Path(".tripleherd") / name)
-    with ExitStack() as stack:
-        stack.enter_context(kept.alone())
-        say, now = stack.enter_context(progress(console))
-        graph = opaque_order(graph_of(data, say), shared_key)
-        sent = Names.of(graph.entities, graph.relations) if names else None
-        client = Coordinator(stack.enter_context(Service("coordinator", coordinator, None, say)))
-
-        def interaction_for(settings: TrainingSettings) -> Interaction:
-            encoder = stack.enter_context(scorer_for(settings.interaction, scorer, say, sent, settings.scorer))
-            interaction = interaction_of(settings.interaction, encoder)
-            if interaction.dense(settings.dim, settings.local).keys() != settings.dense.keys():
-                raise UsageError(
-                    f"the training's dense tensors are not those of `{settings.interaction}`; its operator should "
-                    "stop it (POST /round/stop) and start it with `tripleherd start`"
-                )
-            return interaction
-
-        who = join(client, kept, graph, name, shared_key, invitation)
-        say(f"{name} is client {who}")
-        results = Participant(who, name, graph, client, kept, interaction_for, names, say, now).run()
-    console.print(table(results, f"{name}: both sides, {results[0].triples if results else 0} test triples"))
 
 
 def run_train(

@@ -77,10 +77,14 @@ class Interaction(ABC):
         """Shapes of the dense tensors that all clients share; none unless overridden."""
         return {}
 
+    def relation_bound(self, init: float) -> float:
+        """Relation rows start uniform in ± this, where entity rows start in ± `init`."""
+        return init
+
     def init_relations(self, count: int, dim: int, init: float, generator: torch.Generator) -> Tensor:
-        """Fresh relation rows, float32 [count, relation width], uniform in [-init, init]."""
+        """Fresh relation rows, float32 [count, relation width], uniform in ± `relation_bound`."""
         width = self.relation_width(dim)
-        return (torch.rand(count, width, generator=generator) * 2 - 1) * init
+        return (torch.rand(count, width, generator=generator) * 2 - 1) * self.relation_bound(init)
 
     @abstractmethod
     def query(self, tables: Tables, batch: Batch) -> Tensor:

@@ -23,9 +23,9 @@ class RotatE(RowwiseInteraction):
         """One angle for each complex number."""
         return dim // 2
 
-    def init_relations(self, count: int, dim: int, init: float, generator: torch.Generator) -> Tensor:
-        """Angles uniform in [-pi, pi], as in the paper."""
-        return super().init_relations(count, dim, math.pi, generator)
+    def relation_bound(self, init: float) -> float:
+        """Angles start uniform in [-pi, pi], as in the paper."""
+        return math.pi
 
     def combine(self, given: Tensor, relation: Tensor, asks_head: Tensor, dense: Mapping[str, Tensor]) -> Tensor:
         """Given * e^(i r), or e^(-i r) where the head is asked."""

@@ -18,19 +18,20 @@ def mean(block: Block, settings: AggregationSettings) -> dict[str, Floats]:
 
 
 def clipped_mean(block: Block, settings: AggregationSettings) -> dict[str, Floats]:
-    """The mean of changes, each cut to an L2 norm of `clip` a row.
+    """The mean of changes, each cut to an L2 norm of `clip` a row; a dense tensor is one row.
 
     Sun et al., "Can You Really Backdoor Federated Learning?", 2019, norm thresholding, by row instead of by model: a
     client holds some entities only, and a scaled row is what an attacker of embeddings sends.
     """
 
     def clipped(part: Contribution) -> Contribution:
+        # In float64 still: a mean of what was rounded before would not be that of the changes.
         before = block.previous[part.rows].astype(np.float64)
         change = part.values - before
-        norm = np.linalg.norm(change, axis=1, keepdims=True)
-        cut = np.minimum(1.0, settings.clip / np.maximum(norm, np.finfo(np.float64).tiny))
-        # In float64 still: a mean of what was rounded before would not be that of the changes.
-        return Contribution(part.client, part.rows, before + cut * change, part.weight)
+        norm = np.sqrt(np.square(change).sum(1, keepdims=True)) if part.norm is None else part.norm
+        change *= np.minimum(1.0, settings.clip / np.maximum(norm, np.finfo(np.float64).tiny))
+        change += before
+        return Contribution(part.client, part.rows, change, part.weight)
 
     cut = Block(block.previous, block.state, block.clients, lambda: map(clipped, block.contributions()))
     return mean(cut, settings)

@@ -24,13 +24,18 @@ def median(block: Block, settings: AggregationSettings) -> dict[str, Floats]:
 def trimmed_mean(block: Block, settings: AggregationSettings) -> dict[str, Floats]:
     """Coordinate-wise mean without the `trim` lowest and highest part, at least one value left."""
     values, counts = _sorted(block)
-    cut = np.array([math.floor(settings.trim * n) for n in range(block.clients + 1)])[counts]
+    cut = np.array([_cut(settings.trim, n) for n in range(block.clients + 1)])[counts]
     sums = np.zeros(block.previous.shape)
     for place, layer in enumerate(values):
         kept = (place >= cut) & (place < counts - cut)
         sums[kept] += layer[kept]
     left = counts - 2 * cut
     return {"": replaced(block.previous, sums / np.maximum(left, 1)[:, None], counts > 0)}
+
+
+def _cut(trim: float, n: int) -> int:
+    """How many of n values go at either end. Rounded first, so that 0.29 of 100 is 29 in binary too."""
+    return max(0, min(math.floor(round(trim * n, 9)), (n - 1) // 2))
 
 
 def _sorted(block: Block) -> tuple[Floats, NDArray[np.int64]]:
@@ -41,4 +46,4 @@ def _sorted(block: Block) -> tuple[Floats, NDArray[np.int64]]:
         values[part.client, part.rows] = part.values
         counts[part.rows] += 1
     values.sort(axis=0)
-    return values, np.maximum(counts, 0)
+    return values, counts

@@ -20,7 +20,8 @@ class Strategy:
         state: Names of what the server keeps for every number.
         stacked: Whether all clients' values of a block are in memory at once.
         silent_count: Whether a client that holds a row and did not report it counts with the row as it was.
-        whole_dense: Whether a dense tensor is one row, or as many rows as it has numbers.
+        by_frequency: Whether rows are weighted by the frequencies that clients report with them.
+        whole_dense: Whether a dense tensor's change is one row's, whose norm is needed before its numbers are.
         weighted_dense: Whether dense tensors are weighted by training triples.
     """
 
@@ -28,6 +29,7 @@ class Strategy:
     state: tuple[str, ...] = ()
     stacked: bool = False
     silent_count: bool = False
+    by_frequency: bool = False
     whole_dense: bool = False
     weighted_dense: bool = True
 
@@ -37,7 +39,7 @@ _FIRST, _BOTH = (optimizers.FIRST,), (optimizers.FIRST, optimizers.SECOND)
 STRATEGIES: dict[StrategyName, Strategy] = {
     "mean": Strategy(mean.mean),
     "mean_over_all": Strategy(mean.mean, silent_count=True),
-    "frequency": Strategy(mean.mean),
+    "frequency": Strategy(mean.mean, by_frequency=True),
     "median": Strategy(robust.median, stacked=True, weighted_dense=False),
     "trimmed_mean": Strategy(robust.trimmed_mean, stacked=True, weighted_dense=False),
     "clipped_mean": Strategy(mean.clipped_mean, whole_dense=True),

@@ -62,7 +62,7 @@ def _round_summary(session: Session, each: Round) -> RoundSummary:
     return RoundSummary(
         round=each.number,
         training=each.training,
-        phase="finished" if each.closed is not None else each.phase,  # type: ignore[arg-type]  # as the table holds it
+        phase="finished" if each.closed is not None else each.phase,
         opened=moment(each.opened),
         closed=moment(each.closed),
         selected=session.execute(

@@ -1,20 +1,22 @@
 """What leaves the coordinator: a client's share of a version, and a training's whole model, piece by piece."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 
 from protocol.federation import TrainingSettings, model_tensors
 from protocol.problems import NotFound
-from protocol.tensor_files import TensorFile
-from protocol.tensors import Array, Place, TensorSpec, layout, pack_header, to_wire
+from protocol.tensor_files import TensorFile, as_bytes
+from protocol.tensor_headers import TensorSpec, layout, pack_header
+from protocol.tensors import Array, to_wire
+from services.coordinator.aggregation.blocks import as_run
+from services.coordinator.aggregation.walk import STATE_PREFIX
 from services.coordinator.rounds.versions import columns, kinds, open_version, rows_at_start
 from services.coordinator.store import queries
 from services.coordinator.store.queries import Kind
@@ -23,6 +25,7 @@ from services.coordinator.store.store import Store
 
 PIECE_BYTES = 1 << 20
 """Of what is read and sent at once: each piece costs a change of threads."""
+FLOAT16_MAX = 65504.0
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,7 @@ class Share:
         with self._held:
             yield memoryview(self._header)
             for part in self._parts:
-                for array in part:
-                    if array.size:
-                        yield memoryview(array).cast("B")
+                yield from map(as_bytes, part)
 
     def close(self) -> None:
         """Send nothing."""
@@ -66,30 +67,29 @@ def client_share(store: Store, client: str, version: int) -> Share:
             f"version {version} is not kept; only the current version and the best of a training are",
             current_round=queries.last_number(session),
         )
-        training = opened and queries.training_by_id(session, opened.training)
-        if training is None:
+        if opened is None:
             raise refusal
+        training = session.scalars(select(Training).where(Training.id == opened.training)).one()
         settings, member = training.fixed(), session.get_one(Client, client)
-        rows = {kind: queries.client_rows(session, client, kind) for kind in kinds(settings)}
+        rows = {str(kind): queries.client_rows(session, client, kind) for kind in kinds(settings)}
         specs = model_tensors(settings, member.entities, member.relations)
-        digest, training_id = member.keys_digest, training.id
+        message, digest = {"training": training.id, "round": version}, member.keys_digest
     held = ExitStack()
     try:
         file = held.enter_context(open_version(store, settings, version))
     except FileNotFoundError:
         raise refusal from None
-    parts = {}
-    for name, spec in specs.items():
-        if name in ("entities", "relations"):
-            gathered = _gathered(store, settings, file, name, rows[name])  # type: ignore[index, arg-type]
-        else:
-            gathered = file.pieces(name)
-        parts[name] = map(partial(to_wire, name, dtype=spec.dtype), gathered)
-    return _share(specs, parts, {"training": training_id, "round": version}, held, digest, settings.wire_dtype)
+    parts = {name: file.pieces(name) for name in specs if name not in rows}
+    parts |= {kind: _gathered(store, settings, file, kind, rows[kind]) for kind in kinds(settings)}
+    wired = {name: _wired(name, spec.dtype, parts[name]) for name, spec in specs.items()}
+    return _share(specs, wired, message, held, digest)
 
 
 def whole_model(store: Store, training: str | None) -> Share:
     """A training's best version: its rows with their opaque keys, and the dense tensors.
+
+    Tensors `entities`, `relations` and `dense.<name>` as the training has them, float32, and uint8 `entity_keys` and
+    `relation_keys` [n, 32]. The message names training and version and holds the settings.
 
     Args:
         store: Where.
@@ -102,44 +102,52 @@ def whole_model(store: Store, training: str | None) -> Share:
         found = queries.latest_training(session) if training is None else queries.training_by_id(session, training)
         if found is None:
             raise NotFound("there is no such training; GET /rounds lists them")
-        version, settings, message = found.best_version, found.fixed(), _message(found)
+        version, settings, identity = found.best_version, found.fixed(), found.id
     if version is None:
-        raise NotFound(f"training {found.id} has no evaluated version yet; try again after its first evaluation")
+        raise NotFound(f"training {identity} has no evaluated version yet; try again after its first evaluation")
     held = ExitStack()
-    file = held.enter_context(open_version(store, settings, version))
-    specs, parts = {}, {}
+    try:
+        file = held.enter_context(open_version(store, settings, version))
+    except FileNotFoundError:
+        raise NotFound(f"version {version} is the best no longer, and deleted; try again") from None
+    message = {"training": identity, "version": version, "settings": settings.model_dump(mode="json")}
+    return _whole(store, settings, file, message, held)
+
+
+def _whole(
+    store: Store, settings: TrainingSettings, file: TensorFile, message: Mapping[str, Any], held: ExitStack
+) -> Share:
+    names = [name for name in file.places if not name.startswith(STATE_PREFIX)]
+    specs = {name: TensorSpec("F32", file.places[name].shape) for name in names}
+    parts = {name: file.pieces(name) for name in names}
     for kind in kinds(settings):
-        count = file.places[kind].shape[0]
-        specs[kind] = TensorSpec("F32", (count, columns(settings, kind)))
-        specs[f"{_SINGULAR[kind]}_keys"] = TensorSpec("U8", (count, 32))
-        parts[kind] = file.pieces(kind)
-        parts[f"{_SINGULAR[kind]}_keys"] = _keys(store, kind, count)
-    for name in file.places:
-        if name.startswith("dense."):
-            specs[name], parts[name] = TensorSpec("F32", file.places[name].shape), file.pieces(name)
+        count, keys = file.places[kind].shape[0], _KEYS[kind]
+        specs[keys], parts[keys] = TensorSpec("U8", (count, 32)), _keys(store, kind, count)
     return _share(specs, parts, message, held)
 
 
-_SINGULAR: dict[Kind, str] = {"entities": "entity", "relations": "relation"}
-
-
-def _message(training: Training) -> dict[str, Any]:
-    settings = training.fixed().model_dump(mode="json")
-    return {"training": training.id, "version": training.best_version, "settings": settings}
+_KEYS: dict[Kind, str] = {"entities": "entity_keys", "relations": "relation_keys"}
 
 
 def _share(
-    specs: dict[str, TensorSpec],
-    parts: dict[str, Iterator[Array]],
-    message: dict[str, Any],
+    specs: Mapping[str, TensorSpec],
+    parts: Mapping[str, Iterator[Array]],
+    message: Mapping[str, Any],
     held: ExitStack,
-    *more: str,
+    rows: str = "",
 ) -> Share:
-    places: dict[str, Place] = layout({name: (spec.dtype, spec.shape) for name, spec in specs.items()})  # type: ignore[misc]
+    """`rows` tells whose rows they are: with what the header says, all that the body depends on."""
+    places = layout({name: (spec.dtype, spec.sizes) for name, spec in specs.items()})
     header = pack_header(places, message)
-    etag = hashlib.sha256(header + "\n".join(more).encode()).hexdigest()[:32]
+    etag = hashlib.sha256(header + rows.encode()).hexdigest()
     length = len(header) + max((place.stop for place in places.values()), default=0)
     return Share(f'"{etag}"', length, header, [parts[name] for name in places], held)
+
+
+def _wired(name: str, dtype: str, part: Iterator[Array]) -> Iterator[Array]:
+    """Numbers as they travel. What a server's optimiser has driven beyond float16 travels as the largest there is."""
+    for array in part:
+        yield to_wire(name, np.clip(array, -FLOAT16_MAX, FLOAT16_MAX) if dtype == "F16" else array, dtype)
 
 
 def _gathered(
@@ -150,23 +158,18 @@ def _gathered(
     size = max(1, PIECE_BYTES // (4 * columns(settings, kind)))
     for first in range(0, len(rows), size):
         part = rows[first : first + size]
-        if (part < known).all():
-            yield _taken(file, kind, part)
+        missing = part >= known
+        if not missing.any():
+            run = as_run(part)
+            yield file.take(kind, part) if run is None else file.rows(kind, run.start, run.stop)
             continue
-        with store.database.read() as session:
-
-            def one(row: int, session: Session = session) -> Array:
-                if row < known:
-                    return file.rows(kind, row, row + 1)
-                return rows_at_start(session, settings, kind, row, row + 1)
-
-            yield np.concatenate([one(int(row)) for row in part])
-
-
-def _taken(file: TensorFile, kind: Kind, rows: NDArray[np.int64]) -> Array:
-    if rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
-        return file.rows(kind, int(rows[0]), int(rows[-1]) + 1)
-    return file.take(kind, rows)
+        gathered = np.empty((len(part), columns(settings, kind)), np.float32)
+        gathered[~missing] = file.take(kind, part[~missing])
+        order = np.flatnonzero(missing)[np.argsort(part[missing])]
+        for run_places in np.split(order, np.flatnonzero(np.diff(part[order]) != 1) + 1):
+            start = int(part[run_places[0]])
+            gathered[run_places] = rows_at_start(store, settings, kind, start, start + len(run_places))
+        yield gathered
 
 
 def _keys(store: Store, kind: Kind, count: int) -> Iterator[Array]:

@@ -37,7 +37,8 @@ def situation(session: Session, now: float) -> Situation | None:
     current = queries.last_round(session, training.id)
     facts = _facts(session, training, current, now)
     step = next_step(facts, training.fixed())
-    return step and Situation(step, training.ordinal, current and current.number, facts.attempt)
+    number = None if current is None else current.number
+    return step and Situation(step, training.ordinal, number, facts.attempt)
 
 
 def _facts(session: Session, training: Training, current: Round | None, now: float) -> Facts:
@@ -51,9 +52,15 @@ def _facts(session: Session, training: Training, current: Round | None, now: flo
         waiting = set(_validating(session, current)) - answered
         return replace(at, phase="evaluating", waiting=len(waiting), answers=len(answered))
     if phase == "training":
-        drawn, waiting, answers = queries.turnout(session, current.number)
-        counts = {"undrawn": max(0, able - drawn), "waiting": waiting, "answers": answers}
-        return replace(at, phase="training", goal=current.goal, **counts)
+        turnout = queries.turnout(session, current.number)
+        return replace(
+            at,
+            phase="training",
+            goal=current.goal,
+            undrawn=max(0, able - turnout.drawn),
+            waiting=turnout.waiting,
+            answers=turnout.answers,
+        )
     return at if phase == "selecting" else replace(at, phase="aggregating")
 
 

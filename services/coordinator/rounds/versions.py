@@ -3,6 +3,7 @@
 An entity or relation that joined after a version was made has its initial row in that version. `shares` sends them out.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,10 +15,11 @@ from sqlalchemy.orm import Session
 
 from protocol.federation import DENSE_PREFIX, TrainingSettings, update_tensors
 from protocol.tensor_files import TensorFile, TensorWriter, open_tensors
-from protocol.tensors import TensorSpec
+from protocol.tensor_headers import TensorSpec
 from services.coordinator.aggregation.blocks import Floats
+from services.coordinator.aggregation.reports import Holder
 from services.coordinator.aggregation.strategies import STRATEGIES
-from services.coordinator.aggregation.walk import STATE_PREFIX, Holder, Table, aggregate
+from services.coordinator.aggregation.walk import STATE_PREFIX, Table, aggregate
 from services.coordinator.rounds.initial import dense_tensors, initial_rows
 from services.coordinator.store import queries
 from services.coordinator.store.blobs import update_name
@@ -25,12 +27,14 @@ from services.coordinator.store.queries import Kind
 from services.coordinator.store.schema import Client, Round, Training
 from services.coordinator.store.store import Store
 
-ROWS_AT_ONCE = 4096
+PIECE_BYTES = 4 << 20
+"""Of initial rows that are in memory at once."""
 
 
 def kinds(settings: TrainingSettings) -> list[Kind]:
     """What a training shares rows of."""
-    return [kind for kind in ("entities", "relations") if settings.share in (kind, "both")]
+    both: tuple[Kind, ...] = ("entities", "relations")
+    return [kind for kind in both if settings.share in (kind, "both")]
 
 
 def columns(settings: TrainingSettings, kind: Kind) -> int:
@@ -42,28 +46,36 @@ def write_initial(session: Session, settings: TrainingSettings, out: Path) -> No
     """Write the model that a training starts from: rows of what is known, and the dense tensors."""
     dense = dense_tensors(settings)
     counts = {kind: queries.row_count(session, kind) for kind in kinds(settings)}
-    shapes: dict[str, tuple[int, ...]] = {kind: (counts[kind], columns(settings, kind)) for kind in counts}
+    shapes: dict[str, tuple[int, ...]] = {kind: (count, columns(settings, kind)) for kind, count in counts.items()}
     shapes |= {name: tensor.shape for name, tensor in dense.items()}
     with TensorWriter(out, {name: ("F32", shape) for name, shape in shapes.items()}) as writer:
         for kind, count in counts.items():
-            for start in range(0, count, ROWS_AT_ONCE):
-                rows = rows_at_start(session, settings, kind, start, min(start + ROWS_AT_ONCE, count))
-                writer.write(kind, start * columns(settings, kind), rows)
+            width = columns(settings, kind)
+            size = max(1, PIECE_BYTES // (4 * width))
+            for start in range(0, count, size):
+                keys = queries.row_keys(session, kind, start, min(start + size, count))
+                writer.write(kind, start * width, initial_rows(settings, kind, keys))
         for name, tensor in dense.items():
             writer.write(name, 0, tensor)
 
 
 def write_next(store: Store, session: Session, training: Training, frozen: Round, out: Path) -> None:
-    """Write the model that the updates of a frozen round make of the round's own version."""
-    settings = training.fixed()
+    """Write the model that the updates of a frozen round make of the round's own version.
+
+    The session's transaction ends before the tensors are read: those may take minutes.
+    """
+    settings, number = training.fixed(), frozen.number
     sizes: dict[Kind, int | None] = {"entities": frozen.frozen_entities, "relations": frozen.frozen_relations}
     tables = [
-        Table(kind, sizes[kind] or 0, columns(settings, kind), partial(rows_at_start, session, settings, kind))
+        Table(kind, sizes[kind] or 0, columns(settings, kind), partial(rows_at_start, store, settings, kind))
         for kind in kinds(settings)
     ]
-    tables += [Table(name, 1, tensor.size, _never) for name, tensor in dense_tensors(settings).items()]
-    with open_version(store, settings, frozen.number) as previous:
-        aggregate(previous, tables, _holders(store, session, settings, frozen), settings.aggregation, out)
+    dense = ((DENSE_PREFIX + name, spec) for name, spec in settings.dense.items())
+    tables += [Table(name, math.prod(spec.shape), 1, _never) for name, spec in dense]
+    holders = _holders(store, session, settings, number)
+    session.close()
+    with open_version(store, settings, number) as previous:
+        aggregate(previous, tables, holders, settings.aggregation, out)
 
 
 @contextmanager
@@ -73,47 +85,55 @@ def open_version(store: Store, settings: TrainingSettings, version: int) -> Iter
     Raises:
         FileNotFoundError: It is not kept (any more).
     """
-    specs = {kind: TensorSpec("F32", ("n " + kind, columns(settings, kind))) for kind in kinds(settings)}
+    specs = {str(kind): TensorSpec("F32", (f"known {kind}", columns(settings, kind))) for kind in kinds(settings)}
     specs |= {DENSE_PREFIX + name: TensorSpec("F32", tuple(dense.shape)) for name, dense in settings.dense.items()}
-    for slot in STRATEGIES[settings.aggregation.strategy].state:
-        for name, spec in list(specs.items()):
-            if not name.startswith(STATE_PREFIX):
-                specs[f"{STATE_PREFIX}{slot}.{name}"] = TensorSpec("F32", spec.shape, optional=True)
-    with store.blobs.model(version) as path, open_tensors(path, specs) as file:
+    state = STRATEGIES[settings.aggregation.strategy].state
+    kept = {
+        f"{STATE_PREFIX}{slot}.{name}": TensorSpec("F32", spec.shape, optional=True)
+        for slot in state
+        for name, spec in specs.items()
+    }
+    with store.blobs.model(version) as path, open_tensors(path, specs | kept) as file:
         yield file
 
 
-def rows_at_start(session: Session, settings: TrainingSettings, kind: Kind, start: int, stop: int) -> Floats:
+def rows_at_start(store: Store, settings: TrainingSettings, kind: Kind, start: int, stop: int) -> Floats:
     """The initial rows of the global rows from `start` to before `stop`."""
-    return initial_rows(settings, kind, queries.row_keys(session, kind, start, stop))
+    with store.database.read() as session:
+        keys = queries.row_keys(session, kind, start, stop)
+    return initial_rows(settings, kind, keys)
 
 
-def _holders(store: Store, session: Session, settings: TrainingSettings, frozen: Round) -> list[Holder]:
-    """Who reported, and the members that could have, in the order of client ids."""
-    updates = {update.client: update for update in queries.updates(session, frozen.number)}
+def _holders(store: Store, session: Session, settings: TrainingSettings, number: int) -> list[Holder]:
+    """Who reported in a round, and where the strategy counts them, who could have: in the order of client ids."""
+    updates = {update.client: update for update in queries.updates(session, number)}
+    clients = set(updates)
+    if STRATEGIES[settings.aggregation.strategy].silent_count:
+        # As of the last update, so that aggregating again counts the same ones, whoever joins or leaves meanwhile.
+        at = max(update.received for update in updates.values())
+        clients |= set(queries.able_clients_at(session, settings, at))
     holders = []
-    for client in sorted({*updates, *queries.able_clients(session, settings)}):
-        member = session.get_one(Client, client)
-        specs = update_tensors(settings, member.entities, member.relations)
-        update = updates.get(client)
-
-        @contextmanager
-        def opened(name: str, specs: dict[str, TensorSpec] = specs) -> Iterator[TensorFile]:
-            with store.blobs.update(name) as path, open_tensors(path, specs) as file:
-                yield file
-
-        holders.append(
-            Holder(
-                update.triples if update else member.train,
-                partial(_rows_of, session, client),
-                update and partial(opened, update_name(update.round, update.client, update.digest)),
-            )
-        )
+    for client in sorted(clients):
+        member, update = session.get_one(Client, client), updates.get(client)
+        rows = partial(_rows_of, store, client)
+        if update is None:
+            holders.append(Holder(member.train, rows, None))
+        else:
+            specs = update_tensors(settings, member.entities, member.relations)
+            name = update_name(update.round, update.client, update.digest)
+            holders.append(Holder(update.triples, rows, partial(_open_update, store, name, specs)))
     return holders
 
 
-def _rows_of(session: Session, client: str, kind: str) -> NDArray[np.int64]:
-    return queries.client_rows(session, client, "entities" if kind == "entities" else "relations")
+@contextmanager
+def _open_update(store: Store, name: str, specs: dict[str, TensorSpec]) -> Iterator[TensorFile]:
+    with store.blobs.update(name) as path, open_tensors(path, specs) as file:
+        yield file
+
+
+def _rows_of(store: Store, client: str, kind: str) -> NDArray[np.int64]:
+    with store.database.read() as session:
+        return queries.client_rows(session, client, "entities" if kind == "entities" else "relations")
 
 
 def _never(start: int, stop: int) -> Floats:

@@ -99,12 +99,12 @@ def take(session: Session) -> Snapshot:
 def _parts(session: Session, current: Round) -> tuple[frozenset[str], frozenset[str]]:
     """Who is to act in the current phase, and whose answer is in."""
     if current.phase == "training":
-        answered = session.scalars(select(Update.client).where(Update.round == current.number))
+        answered = frozenset(session.scalars(select(Update.client).where(Update.round == current.number)))
     elif current.phase == "evaluating":
-        answered = iter(queries.federation_valid(session, current.number))
+        answered = frozenset(queries.federation_valid(session, current.number))
     else:
         return frozenset(), frozenset()
-    return frozenset(queries.selected(session, current.number, current.phase)), frozenset(answered)
+    return frozenset(queries.selected(session, current.number, current.phase)), answered
 
 
 def phase_of(training: Training, current: Round | None) -> Phase:

@@ -82,9 +82,10 @@ async def put_update(
     """The client's trained rows and dense tensors of round `number`. The same body again gets the same receipt."""
     media_type(request, [SAFETENSORS])
     digest = claimed_digest(request)
-    if receipt := await run_in_threadpool(standing_receipt, store, client, number, digest.hex()):
+    standing = await run_in_threadpool(standing_receipt, store, client, number, digest.hex())
+    if standing is not None:
         response.status_code = 200
-        return receipt
+        return standing
     admitted = await run_in_threadpool(admission, store, client, number)
     file = store.blobs.temporary()
     try:

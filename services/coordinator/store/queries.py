@@ -1,7 +1,7 @@
 """Small questions to the database that several modules ask, inside the session that they are in."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,8 +133,16 @@ def selected(session: Session, round: int, phase: str) -> Sequence[str]:
     return session.scalars(members.order_by(Selection.client)).all()
 
 
-def turnout(session: Session, round: int) -> tuple[int, int, int]:
+class Turnout(NamedTuple):
     """Members drawn to train in a round, those of them without an update, and updates, also of who has left since."""
+
+    drawn: int
+    waiting: int
+    answers: int
+
+
+def turnout(session: Session, round: int) -> Turnout:
+    """How many were drawn for a round, and answered."""
     drawn = (
         select(func.count(), func.count(Update.client))
         .select_from(Selection)
@@ -144,7 +152,7 @@ def turnout(session: Session, round: int) -> tuple[int, int, int]:
     )
     members, answered = session.execute(drawn).one()
     answers = session.execute(select(func.count()).select_from(Update).where(Update.round == round)).scalar_one()
-    return members, members - answered, answers
+    return Turnout(members, members - answered, answers)
 
 
 def updates(session: Session, round: int) -> Sequence[Update]:

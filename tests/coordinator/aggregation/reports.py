@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from protocol.federation import AggregationSettings
+from protocol.federation import DENSE_PREFIX, AggregationSettings
 from protocol.tensor_files import open_tensors
 from protocol.tensors import Array, TensorSpec, encode
-from services.coordinator.aggregation.walk import Holder, Table, aggregate
+from services.coordinator.aggregation.reports import Holder
+from services.coordinator.aggregation.walk import Table, aggregate
 
 DIM, DENSE = 3, (2, 5)
 
@@ -52,18 +53,18 @@ def combined(
     specs = {name: TensorSpec("F32", array.shape) for name, array in previous.items()}
     (folder / "last").write_bytes(encode(previous))
     holders = [_holder(folder / f"update-{i}", each) for i, each in enumerate(reports)]
-    tables = [
-        Table("entities", entities or len(previous["entities"]), DIM, _initial),
-        Table("dense.w", 1, int(np.prod(DENSE)), _initial),
-    ]
+    rows = previous["entities"]
+    tables = [Table("entities", entities or len(rows), rows.shape[1], partial(_initial, rows.shape[1]))]
+    dense = [name for name in previous if name.startswith(DENSE_PREFIX)]
+    tables += [Table(name, previous[name].size, 1, partial(_initial, 1)) for name in dense]
     (folder / "next").unlink(missing_ok=True)
     with open_tensors(folder / "last", specs) as file:
         aggregate(file, tables, holders, chosen, folder / "next")
     return dict(load_file(folder / "next"))
 
 
-def _initial(start: int, stop: int) -> NDArray[np.float32]:
-    return np.repeat(np.arange(start, stop, dtype=np.float32)[:, None], DIM, 1)
+def _initial(dim: int, start: int, stop: int) -> NDArray[np.float32]:
+    return np.repeat(np.arange(start, stop, dtype=np.float32)[:, None], dim, 1)
 
 
 def _holder(path: Path, each: Report) -> Holder:

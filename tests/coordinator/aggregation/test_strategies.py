@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from protocol.federation import StrategyName
 from protocol.tensors import Array
+from services.coordinator.aggregation import reports as reading
 from services.coordinator.aggregation import walk
 from services.coordinator.aggregation.strategies import STRATEGIES
 
@@ -119,8 +120,9 @@ def test_blocks_and_pieces_of_any_size_give_the_same_bytes(
     whole = combined(tmp_path, previous, reports, strategy=strategy)
     again = combined(tmp_path, previous, reports, strategy=strategy)
     for size in (1, 200):
-        for name in ("SUMS_BYTES", "STACK_BYTES", "PIECE_BYTES"):
-            monkeypatch.setattr(walk, name, size)
+        monkeypatch.setattr(walk, "SUMS_BYTES", size)
+        monkeypatch.setattr(walk, "STACK_BYTES", size)
+        monkeypatch.setattr(reading, "PIECE_BYTES", size)
         parts = combined(tmp_path, previous, reports, strategy=strategy)
         for name, tensor in whole.items():
             assert tensor.tobytes() == parts[name].tobytes() == again[name].tobytes()

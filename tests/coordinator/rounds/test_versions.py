@@ -5,8 +5,12 @@ from safetensors.numpy import load
 from protocol.federation import model_tensors
 from protocol.problems import NotFound
 from protocol.tensors import decode, encode
+from services.coordinator.identity.joining import join, leave
 from services.coordinator.rounds.initial import initial_rows
 from services.coordinator.rounds.shares import client_share, whole_model
+from services.coordinator.rounds.versions import write_next
+from services.coordinator.store import queries
+from services.coordinator.store.schema import Round
 
 from ..support import Local, Member, key, members, settings
 
@@ -151,3 +155,48 @@ def test_a_server_s_optimiser_is_kept_and_not_sent(local: Local) -> None:
     local.send(one, 0.0)
     local.send(late, 0.0)
     assert np.allclose(local.share(one)["entities"], start + 2.5 + 0.75, atol=1e-5)
+
+
+def test_aggregating_again_counts_the_same_members(local: Local) -> None:
+    reporting, silent, late = Member("one", ["x", "y"]), Member("two", ["y"]), Member("three", ["x", "y"])
+    local.join(reporting, silent)
+    local.start(clients=2, quorum=2, aggregation={"strategy": "mean_over_all"})
+    start = local.share(reporting)["entities"]
+    local.put(reporting, 1, reporting.trained(local.share(reporting), 1.0))
+    first = next_version(local)
+    local.clock.now += 1
+    join(local.store, late.request())
+    leave(local.store, silent.id)
+    assert next_version(local) == first
+    assert np.allclose(load(first)["entities"] - start, [[1.0], [0.5]], atol=1e-6)
+
+
+def next_version(local: Local) -> bytes:
+    """What the updates of round 1 make, were it frozen now."""
+    file = local.store.blobs.temporary()
+    with local.store.database.read() as session:
+        frozen = Round(number=1, frozen_entities=queries.row_count(session, "entities"))
+        training = queries.latest_training(session)
+        assert training is not None
+        write_next(local.store, session, training, frozen, file)
+    return file.read_bytes()
+
+
+def test_who_holds_much_that_is_new_gets_it_in_order(local: Local) -> None:
+    """New rows stand between known ones in every piece of the share."""
+    (one,) = members(900)
+    late = Member("late", [name for i in range(900) for name in (f"e{899 - i}", f"late{(7 * i) % 900}")])
+    local.start(dim=400)
+    local.join(one)
+    local.join(late)
+    rows = local.share(late)["entities"]
+    keys = [bytes.fromhex(key(name)) for name in late.entities]
+    assert rows.tobytes() == initial_rows(settings(dim=400), "entities", keys).tobytes()
+
+
+def test_float16_carries_as_much_as_it_can_of_what_an_optimizer_drove_beyond(local: Local) -> None:
+    (one,) = members(1)
+    local.start(wire_dtype="float16", rounds=9, aggregation={"strategy": "momentum", "learning_rate": 1000.0})
+    local.join(one)
+    local.send(one, 100.0)
+    assert (local.share(one)["entities"] == 65504).all()

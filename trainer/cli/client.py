@@ -1,0 +1,102 @@
+"""`join`, `leave` and `keys`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from trainer.cli.options import (
+    HERE,
+    ClientName,
+    CoordinatorUrl,
+    DataOfHome,
+    HomeFolder,
+    Names,
+    Scorer,
+    ScorerKeyFile,
+    ShareRows,
+)
+from trainer.commands import client
+from trainer.commands.client import HomeAt, JoinOptions
+from trainer.inputs import ScorerAt
+
+console = Console()
+keys = typer.Typer(rich_markup_mode="markdown")
+
+
+def join(
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Your graph: a folder with train, valid and test.tsv, or a PyKEEN data set.", envvar="TRAINER_DATA"
+        ),
+    ],
+    shared_key_file: Annotated[
+        Path,
+        typer.Option(
+            help="File with the key that all clients share and the coordinator must not have.",
+            envvar="TRAINER_SHARED_KEY_FILE",
+        ),
+    ],
+    coordinator: CoordinatorUrl = HERE,
+    invitation_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the invitation token; needed to join, unless your key is on the operator's list.",
+            envvar="TRAINER_INVITATION_FILE",
+        ),
+    ] = None,
+    scorer: Scorer = None,
+    scorer_key_file: ScorerKeyFile = None,
+    name: ClientName = None,
+    home: HomeFolder = None,
+    names: Names = False,
+    share: ShareRows = "entities",
+) -> None:
+    """Take part in the coordinator's training with your own graph, fuse, and print your rows.
+
+    **Who sees what.** The *coordinator* sees opaque keys (HMACs under a key it does not have) and trained rows of your
+    entities, counts and metrics: no triple, no name, and no relation unless you `--share` them. The *scorer* (with
+    `llama`) sees the vectors and the pairs that they stand in; names only with `--names`. *Other clients* see averaged
+    rows of entities they hold.
+
+    Kill it and start it again at any time: it goes on where it was.
+
+    Example: `tripleherd join --data data/umls/client_0 --shared-key-file key --invitation-file invitation`
+    """
+    options = JoinOptions(coordinator, shared_key_file, invitation_file, names, share)
+    client.run_join(console, HomeAt(home, data, name), ScorerAt(scorer, scorer_key_file), options)
+
+
+def leave(
+    coordinator: CoordinatorUrl = HERE, name: ClientName = None, data: DataOfHome = None, home: HomeFolder = None
+) -> None:
+    """Leave a federation: rounds no longer wait for you, and what you sent still counts. `join` brings you back.
+
+    Example: `tripleherd leave --coordinator http://127.0.0.1:8001 --data data/umls/client_0`
+    """
+    client.run_leave(console, HomeAt(home, data, name), coordinator)
+
+
+@keys.callback(invoke_without_command=True)
+def show(context: typer.Context, name: ClientName = None, data: DataOfHome = None, home: HomeFolder = None) -> None:
+    """Show who you are: your id, and the line that lets an operator admit you. The key is made where there is none.
+
+    Example: `tripleherd keys --data data/umls/client_0`
+    """
+    if context.invoked_subcommand is None:
+        client.run_keys(console, HomeAt(home, data, name))
+
+
+@keys.command()
+def rotate(
+    coordinator: CoordinatorUrl = HERE, name: ClientName = None, data: DataOfHome = None, home: HomeFolder = None
+) -> None:
+    """Replace your key at the coordinator, and at every other one that you have joined; you stay the same client.
+
+    Stop `join` before. Where this is interrupted, do it again.
+
+    Example: `tripleherd keys rotate --coordinator http://127.0.0.1:8001 --data data/umls/client_0`
+    """
+    client.run_rotate(console, HomeAt(home, data, name), coordinator)

@@ -1,0 +1,125 @@
+"""`demo`, `split`, `train`, `evaluate` and `predict`."""
+
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+from rich.console import Console
+
+from protocol.federation import InteractionName
+from trainer.cli.options import (
+    Dim,
+    EvaluateEvery,
+    Interaction,
+    LearningRate,
+    LocalEpochs,
+    Loss,
+    Names,
+    Patience,
+    Rounds,
+    Scorer,
+    ScorerKeyFile,
+    Seed,
+)
+from trainer.commands import models as commands
+from trainer.inputs import ScorerAt
+
+console = Console()
+ModelFolder = Annotated[Path, typer.Argument(help="Folder of a trained model, as `HOME/CLIENT/TRAINING/fusion`.")]
+
+
+def demo(
+    out: Annotated[
+        Path | None, typer.Option(help="Keep data, logs, models and results.json here; must be new or empty.")
+    ] = None,
+    dataset: Annotated[str, typer.Option(help="A folder of TSV files, or a PyKEEN data set.")] = "umls",
+    clients: Annotated[int, typer.Option(help="Clients that the relations are dealt to.", min=1)] = 3,
+    interaction: Annotated[
+        list[str] | None, typer.Option(help="transe and llama unless given; repeat for several.")
+    ] = None,
+    seed: Seed = 0,
+    rounds: Rounds = None,
+) -> None:
+    """Everything on this machine on a small real graph, with a table at the end.
+
+    Starts a scorer, a coordinator and the clients as processes on free loopback ports, and stops them all.
+
+    Example: `tripleherd demo --out results/demo`
+    """
+    commands.run_demo(console, out, dataset, clients, _interactions(interaction), seed, rounds)
+
+
+def split(
+    dataset: Annotated[str, typer.Argument(help="A folder of TSV files, or a PyKEEN data set such as `umls`.")],
+    out: Annotated[Path, typer.Option(help="Written: client_0, client_1, … with train, valid and test.tsv.")],
+    clients: Annotated[int, typer.Option(help="How many to deal to.", min=1)] = 3,
+    seed: Seed = 0,
+) -> None:
+    """Deal a graph's relations to clients at random, and split each client's triples 80/10/10.
+
+    Example: `tripleherd split umls --clients 3 --out data/umls`
+    """
+    commands.run_split(console, dataset, out, clients, seed)
+
+
+def train(
+    data: Annotated[list[str], typer.Argument(help="Folders with train, valid and test.tsv; several are pooled.")],
+    out: Annotated[Path, typer.Option(help="Where the model and results.json are written.")],
+    interaction: Interaction = "transe",
+    scorer: Scorer = None,
+    scorer_key_file: ScorerKeyFile = None,
+    seed: Seed = 0,
+    dim: Dim = None,
+    rounds: Rounds = None,
+    local_epochs: LocalEpochs = None,
+    learning_rate: LearningRate = None,
+    loss: Loss = None,
+    evaluate_every: EvaluateEvery = None,
+    patience: Patience = None,
+    names: Names = False,
+) -> None:
+    """Train without a coordinator: one folder alone (isolation), or several pooled (collection).
+
+    Example: `tripleherd train data/umls/client_* --interaction complex --out results/pooled`
+    """
+    local = {"local_epochs": local_epochs, "learning_rate": learning_rate, "loss": loss}
+    changes = {"seed": seed, "dim": dim, "rounds": rounds, "evaluate_every": evaluate_every, "patience": patience}
+    commands.run_train(console, data, out, interaction, ScorerAt(scorer, scorer_key_file), names, changes, local)
+
+
+def evaluate(
+    model: ModelFolder,
+    data: Annotated[str, typer.Option(help="Folder with train, valid and test.tsv.")],
+    test: Annotated[bool, typer.Option("--test/--valid", help="Which triples are ranked.")] = True,
+    scorer: Scorer = None,
+    scorer_key_file: ScorerKeyFile = None,
+) -> None:
+    """Rank a folder's test triples with a trained model: both sides, filtered, realistic.
+
+    Example: `tripleherd evaluate .tripleherd/client_0/CLIENT/TRAINING/fusion --data data/umls/client_0`
+    """
+    commands.run_evaluate(console, model, data, "test" if test else "valid", ScorerAt(scorer, scorer_key_file))
+
+
+def predict(
+    model: ModelFolder,
+    relation: Annotated[str, typer.Option(help="The relation's id.")],
+    head: Annotated[str | None, typer.Option(help="Given to ask for tails.")] = None,
+    tail: Annotated[str | None, typer.Option(help="Given to ask for heads.")] = None,
+    top: Annotated[int, typer.Option(help="How many to show.", min=1)] = 10,
+    data: Annotated[str | None, typer.Option(help="Mark answers that this folder's triples hold.")] = None,
+    scorer: Scorer = None,
+    scorer_key_file: ScorerKeyFile = None,
+) -> None:
+    """The most plausible tails of (head, relation, ?), or heads of (?, relation, tail).
+
+    Example: `tripleherd predict .tripleherd/client_0/CLIENT/TRAINING/fusion --head virus --relation causes --top 5`
+    """
+    commands.run_predict(console, model, head, relation, tail, top, data, ScorerAt(scorer, scorer_key_file))
+
+
+def _interactions(given: list[str] | None) -> list[InteractionName]:
+    known = {str(name): name for name in get_args(InteractionName)}
+    if unknown := [name for name in given or [] if name not in known]:
+        raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(known)}", param_hint="--interaction")
+    return [known[name] for name in given or ["transe", "llama"]]

@@ -1,0 +1,160 @@
+"""`start`, and `coordinator` with everything else that an operator does."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from protocol.federation import StrategyName, WireDtype
+from trainer.cli.options import (
+    HERE,
+    CoordinatorUrl,
+    Dim,
+    EvaluateEvery,
+    Interaction,
+    LearningRate,
+    LocalEpochs,
+    Loss,
+    OperatorTokenFile,
+    Patience,
+    Rounds,
+    Scorer,
+    ScorerKeyFile,
+    Seed,
+    ShareRows,
+)
+from trainer.commands import operator
+from trainer.commands.operator import OperatorAt
+from trainer.coordinator import Coordinator
+from trainer.inputs import ScorerAt
+
+console = Console()
+coordinator = typer.Typer(
+    help="For operators: members, the running training, and taking away what the coordinator knows.\n\n"
+    "Example: `tripleherd coordinator clients --operator-token-file operator`",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+
+
+def start(
+    operator_token_file: OperatorTokenFile,
+    coordinator: CoordinatorUrl = HERE,
+    interaction: Interaction = "transe",
+    scorer: Scorer = None,
+    scorer_key_file: ScorerKeyFile = None,
+    clients: Annotated[int, typer.Option(help="Begin when so many have joined.", min=1)] = 3,
+    fraction: Annotated[float, typer.Option(help="Part of the clients drawn a round.", min=0.0, max=1.0)] = 1.0,
+    over_selection: Annotated[
+        float | None, typer.Option(help="Further part drawn, so that a round need not wait for the slowest.", min=0.0)
+    ] = None,
+    quorum: Annotated[int, typer.Option(help="Updates that close a round at its deadline.", min=1)] = 1,
+    deadline: Annotated[float, typer.Option(help="Seconds from a round's opening.", min=0.0)] = 600.0,
+    attempts: Annotated[
+        int | None, typer.Option(help="Deadlines in a row below the quorum, after which it pauses.", min=1)
+    ] = None,
+    aggregation: Annotated[StrategyName, typer.Option(help="How a round's updates become the next version.")] = "mean",
+    trim: Annotated[float | None, typer.Option(help="Of `trimmed_mean`: the part cut off at either end.")] = None,
+    clip: Annotated[float | None, typer.Option(help="Of `clipped_mean`: largest L2 norm of a row's change.")] = None,
+    server_learning_rate: Annotated[float | None, typer.Option(help="Of `momentum`, `adam` and `yogi`.")] = None,
+    share: ShareRows = "entities",
+    wire_dtype: Annotated[
+        WireDtype, typer.Option(help="Of numbers on their way; 16 bits halve the bytes.")
+    ] = "float32",
+    once: Annotated[bool, typer.Option("--once", help="Do nothing if the coordinator has a training.")] = False,
+    seed: Seed = 0,
+    dim: Dim = None,
+    rounds: Rounds = None,
+    local_epochs: LocalEpochs = None,
+    learning_rate: LearningRate = None,
+    loss: Loss = None,
+    evaluate_every: EvaluateEvery = None,
+    patience: Patience = None,
+) -> None:
+    """Start a training at the coordinator, as its operator. What is not given comes from the interaction's preset.
+
+    Example: `tripleherd start --interaction llama --scorer http://127.0.0.1:8000 --operator-token-file operator`
+    """
+    local = {"local_epochs": local_epochs, "learning_rate": learning_rate, "loss": loss}
+    strategy = {"strategy": aggregation, "trim": trim, "clip": clip, "learning_rate": server_learning_rate}
+    changes: dict[str, object] = {
+        "clients": clients,
+        "fraction": fraction,
+        "over_selection": over_selection,
+        "quorum": quorum,
+        "deadline_seconds": deadline,
+        "attempts": attempts,
+        "aggregation": {name: value for name, value in strategy.items() if value is not None},
+        "share": share,
+        "wire_dtype": wire_dtype,
+    }
+    changes |= {"seed": seed, "dim": dim, "rounds": rounds, "evaluate_every": evaluate_every, "patience": patience}
+    at, scores = OperatorAt(coordinator, operator_token_file), ScorerAt(scorer, scorer_key_file)
+    operator.run_start(console, at, interaction, scores, once, changes, local)
+
+
+@coordinator.command()
+def export(
+    out: Annotated[Path, typer.Option(help="Folder that gets model.safetensors, history.jsonl and audit.jsonl.")],
+    operator_token_file: OperatorTokenFile,
+    coordinator: CoordinatorUrl = HERE,
+    training: Annotated[str | None, typer.Option(help="Id of the training; the latest's model unless given.")] = None,
+) -> None:
+    """Write the best model with its opaque keys, the history, and the audit log, each newest first.
+
+    `history.jsonl` holds the trainings with their settings, then the rounds. With `--training` these are of that one
+    alone; the audit log is always the coordinator's whole.
+
+    Example: `tripleherd coordinator export --out export --operator-token-file operator`
+    """
+    operator.run_export(console, OperatorAt(coordinator, operator_token_file), out, training)
+
+
+@coordinator.command()
+def pause(operator_token_file: OperatorTokenFile, coordinator: CoordinatorUrl = HERE) -> None:
+    """Keep the running training as it is until it is resumed. Clients wait; what they have trained is still taken.
+
+    Example: `tripleherd coordinator pause --operator-token-file operator`
+    """
+    operator.run_change(console, OperatorAt(coordinator, operator_token_file), Coordinator.pause)
+
+
+@coordinator.command()
+def resume(operator_token_file: OperatorTokenFile, coordinator: CoordinatorUrl = HERE) -> None:
+    """Go on with a paused training, with a fresh deadline.
+
+    Example: `tripleherd coordinator resume --operator-token-file operator`
+    """
+    operator.run_change(console, OperatorAt(coordinator, operator_token_file), Coordinator.resume)
+
+
+@coordinator.command()
+def stop(operator_token_file: OperatorTokenFile, coordinator: CoordinatorUrl = HERE) -> None:
+    """End the running training with its best version so far, with which clients conclude.
+
+    Example: `tripleherd coordinator stop --operator-token-file operator`
+    """
+    operator.run_change(console, OperatorAt(coordinator, operator_token_file), Coordinator.stop)
+
+
+@coordinator.command()
+def clients(operator_token_file: OperatorTokenFile, coordinator: CoordinatorUrl = HERE) -> None:
+    """List members, and those that left or were removed.
+
+    Example: `tripleherd coordinator clients --operator-token-file operator`
+    """
+    operator.run_clients(console, OperatorAt(coordinator, operator_token_file))
+
+
+@coordinator.command()
+def revoke(
+    client: Annotated[str, typer.Argument(help="Its id, or the first digits of it.")],
+    operator_token_file: OperatorTokenFile,
+    coordinator: CoordinatorUrl = HERE,
+) -> None:
+    """Remove a client for good, with all of its keys. What it sent still counts.
+
+    Example: `tripleherd coordinator revoke 3b1f00d5 --operator-token-file operator`
+    """
+    operator.run_revoke(console, OperatorAt(coordinator, operator_token_file), client)

@@ -1,0 +1,62 @@
+"""Options that several commands have."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from protocol.federation import InteractionName, LossName, Share
+
+Interaction = Annotated[
+    InteractionName, typer.Option(help="The function that scores a triple.", envvar="TRAINER_INTERACTION")
+]
+Scorer = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of the scorer; needed by `llama`. It sees the vectors and which of them stand together, so "
+        "run your own where you trust nobody's.",
+        envvar="TRAINER_SCORER",
+    ),
+]
+ScorerKeyFile = Annotated[
+    Path | None,
+    typer.Option(help="File with the scorer's API key, where it asks for one.", envvar="TRAINER_SCORER_KEY_FILE"),
+]
+CoordinatorUrl = Annotated[str, typer.Option(help="Address of the coordinator.", envvar="TRAINER_COORDINATOR")]
+HERE = "http://127.0.0.1:8001"
+OperatorTokenFile = Annotated[
+    Path, typer.Option(help="File with the operator's token.", envvar="TRAINER_OPERATOR_TOKEN_FILE")
+]
+Seed = Annotated[int, typer.Option(help="The same seed repeats a run.", min=0)]
+Rounds = Annotated[
+    int | None,
+    typer.Option(help="At most so many rounds; alone, so many times the local epochs.", min=1, envvar="TRAINER_ROUNDS"),
+]
+Names = Annotated[
+    bool,
+    typer.Option(
+        "--names/--no-names",
+        help="Send the scorer the names of entities and relations beside their vectors. Off: it sees vectors alone.",
+        envvar="TRAINER_NAMES",
+    ),
+]
+LocalEpochs = Annotated[int | None, typer.Option(help="Passes over a client's queries a round.", min=1)]
+LearningRate = Annotated[float | None, typer.Option(help="Of Adam.", min=0.0)]
+Loss = Annotated[LossName | None, typer.Option(help="What is minimised.")]
+Dim = Annotated[int | None, typer.Option(help="Columns of an entity's row.", min=1)]
+EvaluateEvery = Annotated[int | None, typer.Option(help="Rounds between two evaluations.", min=1)]
+Patience = Annotated[int | None, typer.Option(help="Evaluations without a better MRR that end the training.", min=1)]
+ShareRows = Annotated[
+    Share,
+    typer.Option(help="Rows that the coordinator sees: of entities (FedE), of relations (FedR), or of both."),
+]
+ClientName = Annotated[
+    str | None, typer.Option(help="What people call you; the data folder's by default.", envvar="TRAINER_NAME")
+]
+HomeFolder = Annotated[
+    Path | None,
+    typer.Option(help="Your key, state and models; `.tripleherd/NAME` by default.", envvar="TRAINER_HOME"),
+]
+DataOfHome = Annotated[
+    str | None, typer.Option(help="Your graph, whose name the home has unless given.", envvar="TRAINER_DATA")
+]

@@ -1,0 +1,1 @@
+"""What each command does, apart from how its arguments are written."""

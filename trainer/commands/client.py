@@ -1,0 +1,144 @@
+"""Being a client: keys, joining, leaving."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from protocol.federation import Share, TrainingSettings
+from protocol.keys import MIN_KEY_BYTES
+from trainer.coordinator import Coordinator
+from trainer.federation import Participant
+from trainer.home import Home
+from trainer.inputs import ScorerAt, UsageError, graph_of, progress, scorer_for, secret_in
+from trainer.interactions import Interaction, interaction_of
+from trainer.keys import present_key
+from trainer.local import Report
+from trainer.membership import join, leave, opaque_order, rotate, sign
+from trainer.results import table
+from trainer.scorer import Names
+from trainer.service import Service
+from trainer.sharing import relation_columns
+
+
+@dataclass(frozen=True)
+class HomeAt:
+    """Where a client's home is: said, or derived of its name, or of the name of its data's folder."""
+
+    home: Path | None = None
+    data: str | None = None
+    called: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What people call the client.
+
+        Raises:
+            UsageError: Nothing was said of it.
+        """
+        if self.called or self.data:
+            return self.called or Path(str(self.data)).resolve().name
+        if self.home:
+            return self.home.resolve().name
+        raise UsageError("which client is it? Give --home, or --data or --name as to `tripleherd join`")
+
+    def open(self) -> Home:
+        """The home."""
+        return Home(self.home or Path(".tripleherd") / self.name)
+
+
+@dataclass(frozen=True)
+class JoinOptions:
+    """What `join` was told beside where the client's home, graph and scorer are."""
+
+    coordinator: str
+    shared_key_file: Path
+    invitation_file: Path | None
+    names: bool
+    share: Share
+
+
+def run_join(console: Console, at: HomeAt, scorer: ScorerAt, options: JoinOptions) -> None:
+    """Take part in a training and print this client's rows."""
+    shared_key = secret_in(options.shared_key_file).encode()
+    if len(shared_key) < MIN_KEY_BYTES:
+        raise UsageError(f"{options.shared_key_file}: the clients' shared key must have at least {MIN_KEY_BYTES} bytes")
+    invitation = secret_in(options.invitation_file) if options.invitation_file else None
+    home, name = at.open(), at.name
+    with ExitStack() as stack:
+        stack.enter_context(home.alone())
+        say, now = stack.enter_context(progress(console))
+        graph = opaque_order(graph_of(str(at.data), say), shared_key)
+        sent = Names.of(graph.entities, graph.relations) if options.names else None
+        coordinator = Coordinator(stack.enter_context(Service("coordinator", options.coordinator, None, say)))
+        sign(coordinator, home)
+        who = join(coordinator, home, graph, name, shared_key, invitation, options.share)
+        say(f"{name} is client {who}")
+        made = _interactions(stack, scorer, sent, say)
+        one = Participant(who, name, graph, coordinator, home, made, options.names, say, now, options.share)
+        results = one.run()
+    console.print(table(results, f"{name}: both sides, {results[0].triples if results else 0} test triples"))
+
+
+def _interactions(
+    stack: ExitStack, scorer: ScorerAt, sent: Names | None, say: Report
+) -> Callable[[TrainingSettings], Interaction]:
+    """What makes the interaction of a training, whose scorer is closed with the stack."""
+
+    def made(settings: TrainingSettings) -> Interaction:
+        encoder = stack.enter_context(scorer_for(settings.interaction, scorer, say, sent, settings.scorer))
+        interaction = interaction_of(settings.interaction, encoder)
+        dense = interaction.dense(settings.dim, settings.local).keys() == settings.dense.keys()
+        if not dense or settings.relation_dim not in (None, relation_columns(interaction, settings.dim)):
+            what = "relation_dim is not that" if dense else "dense tensors are not those"
+            raise UsageError(
+                f"the training's {what} of `{settings.interaction}`; its operator should stop it "
+                "(`tripleherd coordinator stop`) and start it with `tripleherd start`"
+            )
+        return interaction
+
+    return made
+
+
+def run_leave(console: Console, at: HomeAt, coordinator: str) -> None:
+    """Leave a federation."""
+    home = at.open()
+    with home.alone(), progress(console) as (say, _), Service("coordinator", coordinator, None, say) as service:
+        who = leave(Coordinator(service), home)
+        say(f"client {who} has left {service.url}; its key and models stay in {home.path}")
+
+
+def run_keys(console: Console, at: HomeAt) -> None:
+    """Print who a client is; its key is made where there is none."""
+    home = at.open()
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+    with ExitStack() as stack:
+        if not (home.path / "key.pem").exists():
+            stack.enter_context(home.alone())
+        signer = present_key(home.path, say)
+    members = home.memberships()
+    for who in dict.fromkeys([member.client for member in members] or [signer.key_id]):
+        say(f"client id: {who}")
+    say(f"private key: {home.path / 'key.pem'} (nobody else may have it)")
+    say("for the operator's list of keys that may join:")
+    say(f"{signer.public_key} {at.name}")
+
+
+def run_rotate(console: Console, at: HomeAt, coordinator: str) -> None:
+    """Replace a client's key."""
+    home = at.open()
+    with ExitStack() as stack:
+        stack.enter_context(home.alone())
+        say, _ = stack.enter_context(progress(console))
+        urls = {member.coordinator for member in home.memberships()}
+        asked = stack.enter_context(Service("coordinator", coordinator, None, say))
+        if urls and asked.url not in urls:
+            raise UsageError(f"{home.path} is no member at {asked.url}, but at {', '.join(sorted(urls))}")
+        calls = {url: Coordinator(stack.enter_context(Service("coordinator", url, None, say))) for url in urls}
+        key = rotate(calls, home, say)
+        say(f"the new key is {key.public_key}; its former one is of no use any more")

@@ -1,0 +1,126 @@
+"""What an operator does at a coordinator: start a training, look, intervene, and take away what it knows."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from protocol.federation import ClientSummary, InteractionName, TrainingSummary
+from trainer.coordinator import Coordinator
+from trainer.files import whole
+from trainer.inputs import ScorerAt, UsageError, progress, scorer_for, secret_in, settings_of
+from trainer.local import Report
+from trainer.service import Service
+
+SHOWN_DIGITS = 12
+"""Of a client's id in a table: enough to tell clients apart, and to name one."""
+_COUNTS = ("entities", "relations", "train", "updates", "bytes")
+
+
+@dataclass(frozen=True)
+class OperatorAt:
+    """Where the coordinator is, and the file of the operator's token."""
+
+    coordinator: str
+    token_file: Path
+
+    @contextmanager
+    def calls(self, console: Console) -> Iterator[tuple[Coordinator, Report]]:
+        """Calls as the operator, and where to say what they did."""
+        token = secret_in(self.token_file)
+        with progress(console) as (say, _), Service("coordinator", self.coordinator, token, say) as service:
+            yield Coordinator(service), say
+
+
+def run_start(
+    console: Console,
+    at: OperatorAt,
+    interaction: InteractionName,
+    scorer: ScorerAt,
+    once: bool,
+    changes: dict[str, Any],
+    local: dict[str, Any],
+) -> None:
+    """Start a training."""
+    with at.calls(console) as (operator, say):
+        if once and (trainings := operator.rounds(limit=1).trainings):
+            say(f"the coordinator has a training already ({trainings[0].phase}); it is left as it is")
+            return
+        with scorer_for(interaction, scorer, say) as encoder:
+            settings = settings_of(interaction, encoder, changes, local)
+        summary = operator.start(settings)
+        say(f"training {summary.training} of {interaction} begins when {settings.clients} clients have joined")
+
+
+def run_change(console: Console, at: OperatorAt, change: Callable[[Coordinator], TrainingSummary]) -> None:
+    """Pause, resume or stop the running training."""
+    with at.calls(console) as (operator, say):
+        summary = change(operator)
+        why = f": {summary.paused}" if summary.paused else ""
+        best = "no version is evaluated yet" if summary.best_version is None else f"best version {summary.best_version}"
+        say(f"training {summary.training} is {summary.phase}{why}; {summary.rounds_done} rounds are done, {best}")
+
+
+def run_export(console: Console, at: OperatorAt, out: Path, training: str | None) -> None:
+    """Write the history, the audit log and the model into a folder, each whole or not at all."""
+    with at.calls(console) as (operator, say):
+        trainings, rounds = 0, 0
+        with whole(out / "history.jsonl") as file:
+            for page in operator.history(training):
+                # Every page lists all trainings.
+                file.writelines(map(_line, [*([] if trainings else page.trainings), *page.rounds]))
+                trainings, rounds = len(page.trainings), rounds + len(page.rounds)
+        say(f"{out / 'history.jsonl'}: {trainings} trainings and {rounds} rounds")
+        entries = 0
+        with whole(out / "audit.jsonl") as file:
+            for log in operator.audit():
+                file.writelines(map(_line, log.entries))
+                entries += len(log.entries)
+        say(f"{out / 'audit.jsonl'}: {entries} entries")
+        with whole(out / "model.safetensors") as file:
+            operator.model(file, training)
+            size = file.tell()
+        say(f"{out / 'model.safetensors'}: {size} bytes")
+
+
+def _line(entry: BaseModel) -> bytes:
+    return entry.model_dump_json().encode() + b"\n"
+
+
+def run_clients(console: Console, at: OperatorAt) -> None:
+    """Print who is a member, and who was."""
+    with at.calls(console) as (operator, _):
+        clients = operator.clients().clients
+    shown = Table()
+    shown.add_column("client", min_width=SHOWN_DIGITS)
+    for column in ("name", "seen", *_COUNTS, "last round", "state"):
+        shown.add_column(column)
+    for client in clients:
+        counts = (client.entities, client.relations, client.triples["train"], client.updates, client.bytes)
+        last = "" if client.last_round is None else str(client.last_round)
+        seen = f"{client.seen:%Y-%m-%d %H:%M}"
+        shown.add_row(client.client[:SHOWN_DIGITS], Text(client.name), seen, *map(str, counts), last, _state(client))
+    console.print(shown)
+
+
+def _state(client: ClientSummary) -> str:
+    if client.removed is None:
+        return "member"
+    return "has left" if client.removed_by == "client" else "removed"
+
+
+def run_revoke(console: Console, at: OperatorAt, client: str) -> None:
+    """Remove a client for good; the first digits of its id name it."""
+    with at.calls(console) as (operator, say):
+        found = [c for c in operator.clients().clients if c.client.startswith(client)]
+        if len(found) != 1:
+            what = f"{len(found)} clients have ids that begin so" if found else "no client has such an id"
+            raise UsageError(f"{client!r}: {what}; `tripleherd coordinator clients` lists them")
+        operator.leave(found[0].client)
+        say(f"client {found[0].client} ({found[0].name}) is removed; what it sent still counts")

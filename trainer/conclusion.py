@@ -1,0 +1,107 @@
+"""What a client does once a training has its best version: isolation, fusion, and test metrics of every mode."""
+
+from dataclasses import dataclass
+
+from protocol.federation import Evaluation, Mode, Split, TrainingSettings
+from protocol.problems import Conflict
+from trainer.checkpoints import TrainingHome
+from trainer.coordinator import Coordinator
+from trainer.fusion import fit
+from trainer.graph import Graph
+from trainer.interactions import Interaction
+from trainer.local import Report, train_alone
+from trainer.model import Array, Model
+from trainer.ranking import Ranks, Scorer, known_answers, rank
+from trainer.results import ClientResult
+from trainer.saved import save_fusion, save_model
+from trainer.seeds import seed_of
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Ranks a client's triples, and reports the metrics to the coordinator."""
+
+    graph: Graph
+    coordinator: Coordinator
+    report: Report
+    now: Report
+
+    def holds(self, split: Split) -> bool:
+        """Whether the client has triples of a split."""
+        return len(self.graph.triples[split]) > 0
+
+    def ranks(self, split: Split, scorer: Scorer) -> Ranks:
+        """Filtered realistic ranks of a split."""
+        self.now(f"ranking {len(self.graph.triples[split])} {split} triples")
+        return rank(self.graph.triples[split], known_answers(self.graph, split), scorer)
+
+    def send(self, mode: Mode, split: Split, version: int, ranks: Ranks) -> None:
+        """Report metrics of a version."""
+        evaluation = Evaluation(mode=mode, split=split, triples=len(ranks.tail), sides=ranks.metrics())
+        self.coordinator.send_evaluation(version, evaluation)
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """The end of one training of one client."""
+
+    name: str
+    graph: Graph
+    settings: TrainingSettings
+    interaction: Interaction
+    home: TrainingHome
+    names_sent: bool
+    measured: Measured
+
+    def results(self, best: int, state: dict[str, Array]) -> list[ClientResult]:
+        """The client's rows; models are saved, and metrics reported.
+
+        Args:
+            best: The best version.
+            state: The client's model of it.
+        """
+        save_model(self.home.model("federation"), self.graph, "federation", self.settings, state, self.names_sent)
+        federation = Model.of_state(self.interaction, state).rank_scores
+        isolation = Model.of_state(self.interaction, self._isolation()).rank_scores
+        fusion = fit(self.graph, isolation, federation)
+        save_fusion(self.home.model("fusion"), self.graph, self.settings, fusion, self.names_sent)
+        scorers: dict[Mode, Scorer] = {
+            "isolation": isolation,
+            "federation": federation,
+            "fusion": fusion.scorer(isolation, federation),
+        }
+        if not self.measured.holds("test"):
+            self.measured.report("there are no test triples to rank")
+            return []
+        return [self._test(mode, best, scorer) for mode, scorer in scorers.items()]
+
+    def _isolation(self) -> dict[str, Array]:
+        def report(text: str) -> None:
+            self.measured.report(f"isolation: {text}")
+
+        seed = seed_of(self.settings.seed, self.name, "isolation")
+        trained = train_alone(self.graph, self.interaction, self.settings, seed, report, self.measured.now)
+        state = dict(trained.state)
+        save_model(self.home.model("isolation"), self.graph, "isolation", self.settings, state, self.names_sent)
+        return state
+
+    def _test(self, mode: Mode, version: int, scorer: Scorer) -> ClientResult:
+        ranks = self.measured.ranks("test", scorer)
+        try:
+            self.measured.send(mode, "test", version, ranks)
+        except Conflict as conflict:
+            self.measured.report(conflict.detail)
+        return client_result(self.graph, self.name, self.settings, mode, ranks)
+
+
+def client_result(graph: Graph, name: str, settings: TrainingSettings, mode: Mode, ranks: Ranks) -> ClientResult:
+    """A client's row of the results."""
+    return ClientResult(
+        interaction=settings.interaction,
+        mode=mode,
+        client=name,
+        triples=len(ranks.tail),
+        candidates=len(graph.entities),
+        left_out=graph.left_out["test"],
+        sides=ranks.metrics(),
+    )
