@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import psutil
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from protocol.signatures import Signer, content_digest
 
 ROOT = Path(__file__).parents[1]

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from benchmarks.federation import Coordinator, coordinator, entity_keys, signer_of
 from benchmarks.measure import show
 from protocol import tensors
-from protocol.federation import TrainingSettings, model_tensors
+from protocol.trainings import TrainingSettings, model_tensors
 
 ENTITIES, DIM, ROUNDS = 14_541, 128, 2
 MEDIA = {"Content-Type": tensors.MEDIA_TYPE}

@@ -9,11 +9,12 @@ import statistics
 import time
 
 import httpx
-from protocol.signatures import Signer, content_digest
 
 from benchmarks.federation import Coordinator, coordinator, entity_keys, signer_of
 from benchmarks.measure import show
-from protocol.federation import RoundView, TrainingSettings
+from protocol.rounds import RoundView
+from protocol.signatures import Signer, content_digest
+from protocol.trainings import TrainingSettings
 
 CLIENTS = 1_000
 OPENINGS = 3

@@ -72,7 +72,7 @@ def public_text(public: bytes) -> str:
 
 
 def public_bytes(text: str) -> bytes:
-    """The 32 bytes of a public key in the form of `protocol.federation.PublicKey`.
+    """The 32 bytes of a public key in the form of `protocol.members.PublicKey`.
 
     Raises:
         ValueError: It is not 32 bytes as `public_text` writes them.
@@ -150,7 +150,7 @@ class Signer:
         return signed
 
     def prove(self, client: str) -> str:
-        """The proof of `protocol.federation.KeyRotation` that this is to be the client's key."""
+        """The proof of `protocol.members.KeyRotation` that this is to be the client's key."""
         return public_text(self._private.sign(rotation_words(client, self.public_key)))
 
 

@@ -15,8 +15,9 @@ from typing import ClassVar
 import pytest
 import typer
 
-from protocol.federation import TrainingSettings, TrainingSummary
+from protocol.rounds import TrainingSummary
 from protocol.signatures import Signer, public_bytes, read_signature, verify
+from protocol.trainings import TrainingSettings
 from services.coordinator.settings import CoordinatorSettings
 from services.scorer.service import Service
 from services.scorer.settings import Settings

@@ -95,7 +95,7 @@ def test_the_walker_lets_through_what_is_allowed() -> None:
     [
         ("services.coordinator.app", {"torch", "transformers", "pykeen"}),
         ("trainer.cli", {"transformers", "pykeen", "fastapi", "services"}),
-        ("protocol.federation", {"torch", "transformers", "fastapi", "httpx"}),
+        ("protocol.rounds", {"torch", "transformers", "fastapi", "httpx"}),
     ],
 )
 def test_importing_a_part_does_not_load_what_it_does_not_need(module: str, heavy: set[str]) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from protocol.federation import Mode
+from protocol.rounds import Mode
 from trainer.files import Damaged, load_arrays, save_arrays, whole
 from trainer.model import Array
 from trainer.results import ClientResult, read_results, write_results

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from protocol.federation import Evaluation, Mode, Split, TrainingSettings
 from protocol.problems import Conflict
+from protocol.rounds import Evaluation, Mode, Split
+from protocol.trainings import TrainingSettings
 from trainer.checkpoints import TrainingHome
 from trainer.coordinator import Coordinator
 from trainer.fusion import fit

@@ -6,23 +6,17 @@ from typing import Any, BinaryIO
 from numpy.typing import NDArray
 
 from protocol import tensors
-from protocol.federation import (
-    WIRE_DTYPES,
-    Audit,
-    Clients,
+from protocol.members import Audit, Clients, JoinReply, JoinRequest, KeyRotation
+from protocol.rounds import (
     Evaluation,
     EvaluationReceipt,
-    JoinReply,
-    JoinRequest,
-    KeyRotation,
     Rounds,
     RoundView,
-    TrainingSettings,
     TrainingSummary,
     UpdateHeader,
     UpdateReceipt,
-    model_tensors,
 )
+from protocol.trainings import WIRE_DTYPES, TrainingSettings, model_tensors
 from trainer.model import Array
 from trainer.service import Service
 

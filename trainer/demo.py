@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from protocol.federation import InteractionName
+from protocol.trainings import InteractionName
 from trainer.dataset import read_dataset
 from trainer.graph import write_folder
 from trainer.processes import Child, Processes

@@ -7,8 +7,9 @@ names stay here, and so do relations (FedE) or entities (FedR).
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from protocol.federation import RoundView, Share, TrainingSettings, UpdateHeader
 from protocol.problems import Conflict, InvalidRequest, NotFound
+from protocol.rounds import RoundView, UpdateHeader
+from protocol.trainings import Share, TrainingSettings
 from trainer.answers import Answers
 from trainer.checkpoints import Checkpoint, TrainedRound, TrainingHome
 from trainer.conclusion import Conclusion, Measured

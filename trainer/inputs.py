@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from protocol.federation import InteractionName, LocalSettings, ScorerIdentity, TrainingSettings
+from protocol.trainings import InteractionName, LocalSettings, ScorerIdentity, TrainingSettings
 from trainer.dataset import read_dataset
 from trainer.graph import Graph
 from trainer.local import Report

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from protocol.federation import TrainingSettings
+from protocol.trainings import TrainingSettings
 from trainer.answers import Answers
 from trainer.graph import Graph
 from trainer.interactions import Interaction

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from protocol.federation import LocalSettings
+from protocol.trainings import LocalSettings
 
 
 def loss_of(

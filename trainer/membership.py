@@ -3,10 +3,11 @@
 import hashlib
 from collections.abc import Mapping
 
-from protocol.federation import JoinRequest, KeyRotation, Share
 from protocol.keys import entity_keys, relation_keys
+from protocol.members import JoinRequest, KeyRotation
 from protocol.problems import Forbidden, NotFound, Unauthorized
 from protocol.signatures import Signer
+from protocol.trainings import Share
 from trainer.coordinator import Coordinator
 from trainer.graph import SPLITS, Graph
 from trainer.home import Home, Membership

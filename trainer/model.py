@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from protocol.federation import DENSE_PREFIX
 from protocol.messages import HEAD
+from protocol.trainings import DENSE_PREFIX
 from trainer.answers import Queries
 from trainer.interactions import Batch, Dropout, Interaction, Tables
 from trainer.interactions.base import NO_DROPOUT

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from protocol.federation import InteractionName, LocalSettings, ScorerIdentity, TrainingSettings
+from protocol.trainings import InteractionName, LocalSettings, ScorerIdentity, TrainingSettings
 from trainer.interactions import interaction_of
 from trainer.interactions.llama import Encoder
 from trainer.sharing import relation_columns

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.federation import Metrics, SideName
 from protocol.messages import HEAD, TAIL
+from protocol.rounds import Metrics, SideName
 from trainer.answers import Answers, Ints, Queries
 from trainer.graph import Graph, Triples
 

@@ -9,7 +9,8 @@ from pydantic import BaseModel, TypeAdapter
 from rich.table import Table
 from rich.text import Text
 
-from protocol.federation import InteractionName, Metrics, Mode, SideName
+from protocol.rounds import Metrics, Mode, SideName
+from protocol.trainings import InteractionName
 from trainer.files import whole
 
 MODES: tuple[Mode, ...] = ("isolation", "collection", "federation", "fusion")

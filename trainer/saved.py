@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from protocol.federation import Mode, TrainingSettings
+from protocol.rounds import Mode
+from protocol.trainings import TrainingSettings
 from trainer.files import Damaged, load_arrays, save_arrays
 from trainer.fusion import Fusion
 from trainer.graph import Graph

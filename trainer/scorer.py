@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from protocol import tensors
 from protocol.encoding import ENCODE_GRADIENT_REPLY_TENSORS, ENCODE_REPLY_TENSORS
-from protocol.federation import ScorerIdentity
 from protocol.info import Info
 from protocol.problems import BodyTooLarge, InvalidRequest
+from protocol.trainings import ScorerIdentity
 from trainer.interactions.llama import EncoderCall, Floats
 from trainer.service import Service
 

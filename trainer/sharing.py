@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protocol.federation import Share, TrainingSettings
+from protocol.trainings import Share, TrainingSettings
 from trainer.graph import Graph, Triples
 from trainer.interactions import Interaction
 from trainer.local import fresh_entities, fresh_relations
@@ -65,7 +65,7 @@ def fresh_rows(graph: Graph, interaction: Interaction, settings: TrainingSetting
 def to_wire(
     state: Mapping[str, Array], train: Triples, interaction: Interaction, settings: TrainingSettings
 ) -> dict[str, NDArray[Any]]:
-    """The tensors of an update, as `protocol.federation.update_tensors` has them."""
+    """The tensors of an update, as `protocol.trainings.update_tensors` has them."""
     own = own_tables(settings.share)
     shared: dict[str, NDArray[Any]] = {name: array for name, array in state.items() if name not in own}
     if "relations" in shared and interaction.reciprocal:
@@ -76,7 +76,7 @@ def to_wire(
 
 
 def from_wire(shared: Mapping[str, Array], interaction: Interaction) -> dict[str, Array]:
-    """The shared part of a model's state, of what `protocol.federation.model_tensors` lists."""
+    """The shared part of a model's state, of what `protocol.trainings.model_tensors` lists."""
     state = dict(shared)
     if "relations" in state and interaction.reciprocal:
         state["relations"] = np.concatenate(np.split(state["relations"], 2, axis=1))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protocol.federation import LocalSettings
+from protocol.trainings import LocalSettings
 from trainer.answers import Answers
 from trainer.interactions import Dropout
 from trainer.losses import loss_of

@@ -8,7 +8,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
-from protocol.federation import Phase
+from protocol.rounds import Phase
 from services.coordinator.rounds.views import Snapshot
 from services.coordinator.store import queries
 from services.coordinator.store.schema import Client, Update

@@ -4,8 +4,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from protocol.federation import Evaluation, JoinRequest, KeyRotation, TrainingSettings, UpdateHeader
+from protocol.members import JoinRequest, KeyRotation
+from protocol.rounds import Evaluation, UpdateHeader
 from protocol.tensors import MEDIA_TYPE
+from protocol.trainings import TrainingSettings
 from services.web import binary, body_of
 
 MODELS: list[type[BaseModel]] = [JoinRequest, KeyRotation, TrainingSettings, UpdateHeader, Evaluation]

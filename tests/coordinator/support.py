@@ -14,18 +14,11 @@ import httpx
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocol.federation import (
-    WIRE_DTYPES,
-    Evaluation,
-    JoinRequest,
-    Metrics,
-    RoundView,
-    TrainingSettings,
-    UpdateReceipt,
-    model_tensors,
-)
+from protocol.members import JoinRequest
+from protocol.rounds import Evaluation, Metrics, RoundView, UpdateReceipt
 from protocol.signatures import Signer, content_digest
 from protocol.tensors import Array, decode, encode
+from protocol.trainings import WIRE_DTYPES, TrainingSettings, model_tensors
 from services.coordinator.identity.joining import join
 from services.coordinator.rounds.advance import advance
 from services.coordinator.rounds.evaluations import accept_evaluation

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from protocol.federation import RoundView
+from protocol.rounds import RoundView
 from services.coordinator.store.store import open_store
 from tests.coordinator.support import Clock, Local, Member, Server, evaluation, members
 

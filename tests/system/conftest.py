@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from protocol.federation import Rounds
+from protocol.rounds import Rounds
 from trainer.dataset import read_dataset
 from trainer.graph import write_folder
 from trainer.processes import LOOPBACK, Child, Processes, free_port

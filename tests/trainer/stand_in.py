@@ -9,23 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from protocol.federation import (
-    WIRE_DTYPES,
-    Evaluation,
-    EvaluationReceipt,
-    JoinReply,
-    JoinRequest,
-    Rounds,
-    RoundView,
-    TrainingSettings,
-    TrainingSummary,
-    UpdateReceipt,
-    model_tensors,
-    update_tensors,
-)
+from protocol.members import JoinReply, JoinRequest
 from protocol.problems import Conflict, Forbidden, NotFound, ProblemError, Unauthorized
+from protocol.rounds import Evaluation, EvaluationReceipt, Rounds, RoundView, TrainingSummary, UpdateReceipt
 from protocol.signatures import content_digest, public_bytes, read_signature, thumbprint, verify
 from protocol.tensors import decode, encode
+from protocol.trainings import WIRE_DTYPES, TrainingSettings, model_tensors, update_tensors
 
 from .support import DROP, Loopback, Reply, loopback
 

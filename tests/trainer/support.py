@@ -10,7 +10,7 @@ from threading import Thread
 import numpy as np
 import torch
 
-from protocol.federation import Dense, InteractionName, LocalSettings, TrainingSettings
+from protocol.trainings import Dense, InteractionName, LocalSettings, TrainingSettings
 from trainer.answers import Queries
 from trainer.graph import Graph
 from trainer.interactions import Batch, Dropout, Tables

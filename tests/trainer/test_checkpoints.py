@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protocol.federation import Metrics
+from protocol.rounds import Metrics
 from trainer.checkpoints import Checkpoint, HomeUnusable, TrainedRound, TrainingHome
 from trainer.results import ClientResult
 

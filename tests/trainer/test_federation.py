@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protocol.federation import InteractionName, Share, TrainingSettings
 from protocol.problems import InvalidRequest
+from protocol.trainings import InteractionName, Share, TrainingSettings
 from trainer.checkpoints import HomeUnusable
 from trainer.coordinator import Coordinator
 from trainer.federation import Participant

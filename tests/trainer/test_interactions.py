@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from protocol.federation import LocalSettings
 from protocol.messages import HEAD, TAIL
+from protocol.trainings import LocalSettings
 from trainer.interactions import CLASSIC, Dropout, Interaction, Tables, interaction_of
 from trainer.interactions.mlp import WIDTH
 

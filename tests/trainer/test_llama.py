@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from protocol.federation import Dense, LocalSettings, ScorerIdentity
 from protocol.messages import HEAD, TAIL
+from protocol.trainings import Dense, LocalSettings, ScorerIdentity
 from trainer.answers import Answers
 from trainer.graph import Graph
 from trainer.interactions import Dropout, Llama, Tables

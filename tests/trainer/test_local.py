@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from protocol.federation import TrainingSettings
+from protocol.trainings import TrainingSettings
 from trainer.graph import Graph
 from trainer.interactions import interaction_of
 from trainer.local import Trained, fresh_model, train_alone, valid_mrr

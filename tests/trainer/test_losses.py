@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from protocol.federation import LocalSettings
+from protocol.trainings import LocalSettings
 from trainer.losses import cross_entropy, loss_of, margin_ranking, sample_negatives, self_adversarial
 
 ROW = torch.tensor([0, 0, 1, 2, 2, 2])

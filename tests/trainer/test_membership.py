@@ -5,9 +5,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from protocol.federation import JoinReply, JoinRequest, KeyRotation, RoundView
 from protocol.keys import entity_keys, relation_keys
+from protocol.members import JoinReply, JoinRequest, KeyRotation
 from protocol.problems import Conflict, Forbidden, ProblemError, Unauthorized
+from protocol.rounds import RoundView
 from protocol.signatures import Signer, proves, read_signature
 from trainer.coordinator import Coordinator
 from trainer.graph import Graph

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from protocol.federation import InteractionName
 from protocol.messages import HEAD, TAIL
+from protocol.trainings import InteractionName
 from trainer.graph import Graph
 from trainer.interactions import CLASSIC, interaction_of
 from trainer.local import fresh_model

@@ -3,7 +3,7 @@ from typing import get_args
 import pytest
 from pydantic import ValidationError
 
-from protocol.federation import InteractionName, LocalSettings, ScorerIdentity, TrainingSettings
+from protocol.trainings import InteractionName, LocalSettings, ScorerIdentity, TrainingSettings
 from trainer.interactions import Encoder, interaction_of
 from trainer.presets import LOCAL, training_settings
 

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from protocol.federation import InteractionName, Metrics, Mode, SideName
+from protocol.rounds import Metrics, Mode, SideName
+from protocol.trainings import InteractionName
 from trainer.results import ClientResult, read_results, rows, table, weighted_mean, write_results
 
 SIDES: tuple[SideName, ...] = ("both", "head", "tail")

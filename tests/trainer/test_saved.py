@@ -3,8 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protocol.federation import InteractionName, Mode
 from protocol.messages import HEAD, TAIL
+from protocol.rounds import Mode
+from protocol.trainings import InteractionName
 from trainer.fusion import Fusion
 from trainer.graph import Graph
 from trainer.interactions import interaction_of

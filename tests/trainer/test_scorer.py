@@ -13,9 +13,9 @@ import torch
 
 from protocol import tensors
 from protocol.encoding import ENCODE_GRADIENT_TENSORS, ENCODE_TENSORS, EncodeHeader
-from protocol.federation import ScorerIdentity
 from protocol.info import Info, Limits
 from protocol.problems import Busy, InvalidRequest, NotReady
+from protocol.trainings import ScorerIdentity
 from trainer.graph import Graph
 from trainer.interactions import Llama
 from trainer.interactions.llama import EncoderCall

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from protocol.federation import InteractionName, Share, TrainingSettings, model_tensors, update_tensors
 from protocol.tensors import decode, encode
+from protocol.trainings import InteractionName, Share, TrainingSettings, model_tensors, update_tensors
 from trainer.graph import Graph
 from trainer.interactions import interaction_of
 from trainer.local import fresh_model

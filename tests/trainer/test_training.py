@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from protocol.federation import InteractionName
+from protocol.trainings import InteractionName
 from trainer.answers import Answers
 from trainer.graph import Graph
 from trainer.interactions import interaction_of

@@ -6,7 +6,7 @@ from typing import Annotated, get_args
 import typer
 from rich.console import Console
 
-from protocol.federation import InteractionName
+from protocol.trainings import InteractionName
 from trainer.cli.options import (
     Dim,
     EvaluateEvery,

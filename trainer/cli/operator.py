@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from protocol.federation import StrategyName, WireDtype
+from protocol.trainings import StrategyName, WireDtype
 from trainer.cli.options import (
     HERE,
     CoordinatorUrl,

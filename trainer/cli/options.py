@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from protocol.federation import InteractionName, LossName, Share
+from protocol.trainings import InteractionName, LossName, Share
 
 Interaction = Annotated[
     InteractionName, typer.Option(help="The function that scores a triple.", envvar="TRAINER_INTERACTION")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from protocol.federation import Share, TrainingSettings
 from protocol.keys import MIN_KEY_BYTES
+from protocol.trainings import Share, TrainingSettings
 from trainer.coordinator import Coordinator
 from trainer.federation import Participant
 from trainer.home import Home

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from protocol.federation import InteractionName, Mode, Split
 from protocol.messages import HEAD, TAIL
+from protocol.rounds import Mode, Split
+from protocol.trainings import InteractionName
 from trainer.answers import Queries
 from trainer.collection import pool, restricted
 from trainer.conclusion import client_result

@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from protocol.federation import ClientSummary, InteractionName, TrainingSummary
+from protocol.members import ClientSummary
+from protocol.rounds import TrainingSummary
+from protocol.trainings import InteractionName
 from trainer.coordinator import Coordinator
 from trainer.files import whole
 from trainer.inputs import ScorerAt, UsageError, progress, scorer_for, secret_in, settings_of

@@ -1,6 +1,6 @@
 """The interactions, one a file, each beside the paper it comes from."""
 
-from protocol.federation import InteractionName
+from protocol.trainings import InteractionName
 from trainer.interactions.base import Batch, Dropout, Interaction, Tables
 from trainer.interactions.complex import ComplEx
 from trainer.interactions.distmult import DistMult

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from protocol.federation import Dense, LocalSettings
 from protocol.messages import HEAD
+from protocol.trainings import Dense, LocalSettings
 
 
 @dataclass(frozen=True)

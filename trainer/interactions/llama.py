@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from protocol.federation import Dense, LocalSettings
+from protocol.trainings import Dense, LocalSettings
 from trainer.interactions.base import Batch, Interaction, Tables
 
 Floats = NDArray[np.float32]

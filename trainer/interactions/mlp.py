@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from protocol.federation import Dense, LocalSettings
+from protocol.trainings import Dense, LocalSettings
 from trainer.interactions.base import DotProduct
 
 WIDTH = 512

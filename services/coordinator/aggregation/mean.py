@@ -7,7 +7,7 @@ published code: only clients that reported count, and an entity that nobody repo
 
 import numpy as np
 
-from protocol.federation import AggregationSettings
+from protocol.trainings import AggregationSettings
 from services.coordinator.aggregation.blocks import Block, Contribution, Floats, replaced, weighted_mean
 
 

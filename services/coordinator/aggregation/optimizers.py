@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.federation import AggregationSettings
+from protocol.trainings import AggregationSettings
 from services.coordinator.aggregation.blocks import Block, Floats, replaced, weighted_mean
 
 FIRST, SECOND = "m", "v"

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.federation import AggregationSettings
+from protocol.trainings import AggregationSettings
 from services.coordinator.aggregation.blocks import Block, Floats, replaced
 
 

@@ -1,9 +1,9 @@
-"""The strategies by their names in `protocol.federation.AggregationSettings`."""
+"""The strategies by their names in `protocol.trainings.AggregationSettings`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from protocol.federation import AggregationSettings, StrategyName
+from protocol.trainings import AggregationSettings, StrategyName
 from services.coordinator.aggregation import mean, optimizers, robust
 from services.coordinator.aggregation.blocks import Block, Floats
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from protocol.federation import DENSE_PREFIX, AggregationSettings
 from protocol.tensor_files import TensorFile, TensorWriter
+from protocol.trainings import DENSE_PREFIX, AggregationSettings
 from services.coordinator.aggregation.blocks import Block, Floats
 from services.coordinator.aggregation.optimizers import initial_state
 from services.coordinator.aggregation.reports import Holder, read_reports

@@ -10,7 +10,7 @@ import numpy as np
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from protocol.federation import JoinReply, JoinRequest, KeyRotation
+from protocol.members import JoinReply, JoinRequest, KeyRotation
 from protocol.problems import Conflict, Forbidden, InvalidRequest, NotFound
 from protocol.signatures import proves, public_bytes, thumbprint
 from services.coordinator.store import queries

@@ -4,7 +4,7 @@ from typing import Literal, cast
 
 from sqlalchemy import func, select
 
-from protocol.federation import Clients, ClientSummary
+from protocol.members import Clients, ClientSummary
 from services.coordinator.rounds.times import moment
 from services.coordinator.store.schema import Client, Key, Update
 from services.coordinator.store.store import Store

@@ -2,7 +2,7 @@
 
 from sqlalchemy import select
 
-from protocol.federation import Audit, AuditEntry
+from protocol.members import Audit, AuditEntry
 from services.coordinator.rounds.times import moment
 from services.coordinator.store.schema import AuditRow
 from services.coordinator.store.store import Store

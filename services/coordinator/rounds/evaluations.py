@@ -4,8 +4,8 @@ import hashlib
 
 from sqlalchemy.orm import Session
 
-from protocol.federation import Evaluation, EvaluationReceipt
 from protocol.problems import Conflict, Forbidden
+from protocol.rounds import Evaluation, EvaluationReceipt
 from services.coordinator.store import queries
 from services.coordinator.store.schema import Client, EvaluationRow, Round, Selection
 from services.coordinator.store.store import Store

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from protocol.federation import Evaluation, MeanEvaluation, Rounds, RoundSummary, TrainingSummary
 from protocol.problems import NotFound
+from protocol.rounds import Evaluation, MeanEvaluation, Rounds, RoundSummary, TrainingSummary
 from services.coordinator.rounds.means import mean_evaluation
 from services.coordinator.rounds.times import moment
 from services.coordinator.rounds.views import phase_of

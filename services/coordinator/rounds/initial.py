@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.federation import DENSE_PREFIX, TrainingSettings
+from protocol.trainings import DENSE_PREFIX, TrainingSettings
 from services.coordinator.store.queries import Kind
 
 Floats = NDArray[np.float32]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-from protocol.federation import TrainingSettings
+from protocol.trainings import TrainingSettings
 
 RoundPhase = Literal["selecting", "training", "aggregating", "evaluating"]
 

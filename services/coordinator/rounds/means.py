@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from protocol.federation import Evaluation, MeanEvaluation, Metrics, SideName
+from protocol.rounds import Evaluation, MeanEvaluation, Metrics, SideName
 
 
 def mean_evaluation(evaluations: Sequence[Evaluation]) -> MeanEvaluation:

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select
 
-from protocol.federation import TrainingSettings, model_tensors
 from protocol.problems import NotFound
 from protocol.tensor_files import TensorFile, as_bytes
 from protocol.tensor_headers import TensorSpec, layout, pack_header
 from protocol.tensors import Array, to_wire
+from protocol.trainings import TrainingSettings, model_tensors
 from services.coordinator.aggregation.blocks import as_run
 from services.coordinator.aggregation.walk import STATE_PREFIX
 from services.coordinator.rounds.versions import columns, kinds, open_version, rows_at_start

@@ -6,8 +6,9 @@ import secrets
 
 from sqlalchemy.orm import Session
 
-from protocol.federation import TrainingSettings, TrainingSummary
 from protocol.problems import Conflict, InvalidRequest
+from protocol.rounds import TrainingSummary
+from protocol.trainings import TrainingSettings
 from services.coordinator.rounds.history import training_summary
 from services.coordinator.store import queries
 from services.coordinator.store.schema import Training

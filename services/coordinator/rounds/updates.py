@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from protocol.tensor_files import open_tensors
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from protocol.federation import UpdateHeader, UpdateReceipt, update_tensors
 from protocol.problems import Conflict, Forbidden, InvalidRequest
+from protocol.rounds import UpdateHeader, UpdateReceipt
+from protocol.tensor_files import open_tensors
 from protocol.tensors import TensorSpec
+from protocol.trainings import update_tensors
 from services.coordinator.failpoints import failpoint
 from services.coordinator.store import queries
 from services.coordinator.store.blobs import update_name
@@ -79,7 +80,7 @@ def accept_update(
         client: Its id.
         number: Of the round.
         admitted: As `admission` said before the body was read.
-        file: The body, a temporary file of the store's blobs: safetensors of `protocol.federation.update_tensors`, with
+        file: The body, a temporary file of the store's blobs: safetensors of `protocol.trainings.update_tensors`, with
             an `UpdateHeader` as message. Taken over.
         digest: The body's SHA-256, hex.
 
@@ -145,7 +146,8 @@ def _admit(session: Session, client: str, number: int) -> Admission:
 def _check(file: Path, admitted: Admission) -> UpdateHeader:
     """The update's message, its tensors checked."""
     with open_tensors(file, admitted.specs) as tensors:
-        tensors.check(MAX_MAGNITUDE)
+        # A triple whose head is its tail counts its entity once or twice, as one likes.
+        tensors.check(MAX_MAGNITUDE, largest=2 * admitted.triples)
         message = tensors.message
     try:
         header = UpdateHeader.model_validate(message)

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from protocol.federation import DENSE_PREFIX, TrainingSettings, update_tensors
 from protocol.tensor_files import TensorFile, TensorWriter, open_tensors
 from protocol.tensor_headers import TensorSpec
+from protocol.trainings import DENSE_PREFIX, TrainingSettings, update_tensors
 from services.coordinator.aggregation.blocks import Floats
 from services.coordinator.aggregation.reports import Holder
 from services.coordinator.aggregation.strategies import STRATEGIES

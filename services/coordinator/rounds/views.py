@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from protocol.federation import Phase, RoundView
+from protocol.rounds import Phase, RoundView
 from services.coordinator.rounds.times import moment
 from services.coordinator.store import queries
 from services.coordinator.store.schema import Round, Training, Update

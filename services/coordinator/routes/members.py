@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Request
 from starlette.concurrency import run_in_threadpool
 
-from protocol.federation import Clients, JoinReply, JoinRequest, KeyRotation
+from protocol.members import Clients, JoinReply, JoinRequest, KeyRotation
 from protocol.problems import Forbidden, InvalidRequest, NotFound, Unauthorized
 from protocol.signatures import public_bytes, thumbprint
 from services.coordinator import openapi

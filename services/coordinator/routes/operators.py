@@ -5,9 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from protocol.federation import Audit, TrainingSettings, TrainingSummary
+from protocol.members import Audit
 from protocol.problems import Conflict, NotFound
+from protocol.rounds import TrainingSummary
 from protocol.tensors import MEDIA_TYPE as SAFETENSORS
+from protocol.trainings import TrainingSettings
 from services.coordinator import openapi
 from services.coordinator.identity.gate import OperatorDep
 from services.coordinator.rounds.audit import audit_log

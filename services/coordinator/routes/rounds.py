@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from protocol.federation import Evaluation, EvaluationReceipt, Rounds, RoundView, UpdateReceipt
 from protocol.problems import NotFound, Unauthorized
+from protocol.rounds import Evaluation, EvaluationReceipt, Rounds, RoundView, UpdateReceipt
 from protocol.tensors import MEDIA_TYPE as SAFETENSORS
 from services.coordinator import openapi
 from services.coordinator.identity.gate import ClientDep, MemberDep, claimed_digest, signed_body

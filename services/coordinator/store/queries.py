@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from protocol.federation import Evaluation, TrainingSettings
+from protocol.rounds import Evaluation
+from protocol.trainings import TrainingSettings
 from services.coordinator.store.schema import (
     AuditRow,
     Client,

@@ -10,7 +10,7 @@ from functools import lru_cache
 from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from protocol.federation import TrainingSettings
+from protocol.trainings import TrainingSettings
 
 
 class Base(DeclarativeBase):
@@ -156,7 +156,7 @@ class Update(Base):
 
 
 class EvaluationRow(Base):
-    """A client's metrics of a version, as canonical JSON of `protocol.federation.Evaluation`."""
+    """A client's metrics of a version, as canonical JSON of `protocol.rounds.Evaluation`."""
 
     __tablename__ = "evaluations"
     round: Mapped[int] = mapped_column(ForeignKey("rounds.number"), primary_key=True)

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from protocol.federation import DENSE_PREFIX, AggregationSettings
 from protocol.tensor_files import open_tensors
 from protocol.tensors import Array, TensorSpec, encode
+from protocol.trainings import DENSE_PREFIX, AggregationSettings
 from services.coordinator.aggregation.reports import Holder
 from services.coordinator.aggregation.walk import Table, aggregate
 

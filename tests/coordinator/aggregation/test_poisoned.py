@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protocol.federation import LocalSettings, TrainingSettings
 from protocol.tensors import Array
+from protocol.trainings import LocalSettings, TrainingSettings
 from trainer.answers import Answers
 from trainer.dataset import read_dataset
 from trainer.graph import Graph

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from protocol.federation import StrategyName
 from protocol.tensors import Array
+from protocol.trainings import StrategyName
 from services.coordinator.aggregation import reports as reading
 from services.coordinator.aggregation import walk
 from services.coordinator.aggregation.strategies import STRATEGIES

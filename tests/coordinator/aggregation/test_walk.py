@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from protocol.federation import AggregationSettings, StrategyName
 from protocol.tensor_files import open_tensors
 from protocol.tensors import Array, TensorSpec, encode
+from protocol.trainings import AggregationSettings, StrategyName
 from services.coordinator.aggregation import reports as reading
 from services.coordinator.aggregation import walk
 from services.coordinator.aggregation.reports import Holder

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from protocol.federation import KeyRotation
+from protocol.members import KeyRotation
 from protocol.problems import Conflict, Forbidden, InvalidRequest, NotFound
 from services.coordinator.identity.joining import join, leave, revoke, rotate
 from services.coordinator.rounds.advance import advance

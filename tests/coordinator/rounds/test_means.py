@@ -1,6 +1,6 @@
 import pytest
 
-from protocol.federation import Evaluation, Metrics
+from protocol.rounds import Evaluation, Metrics
 from services.coordinator.rounds.means import mean_evaluation
 
 from ..support import evaluation

@@ -121,3 +121,17 @@ def test_the_message_is_checked(opened: tuple[Local, list[Member]], header: dict
     with pytest.raises(InvalidRequest) as caught:
         local.put(member, 1, member.body(local.share(member), **header))
     assert caught.value.errors[0].field == f"message.{next(iter(header))}"
+
+
+def test_frequencies_are_counts_of_the_client_s_own_triples(local: Local) -> None:
+    (one,) = members(2)
+    local.start(aggregation={"strategy": "frequency"})
+    local.join(one)
+    share = local.share(one)
+    for counts in ([-1, 3], [3, 21]):
+        with pytest.raises(InvalidRequest) as caught:
+            local.put(one, 1, one.body({**share, "frequencies": np.array(counts, np.int32)}))
+        assert caught.value.errors[0].field == "frequencies"
+    assert stored(local) == 0
+    local.put(one, 1, one.body({**share, "frequencies": np.array([1, 10], np.int32)}))
+    assert stored(local) == 1

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
-from protocol.federation import model_tensors
 from protocol.problems import NotFound
 from protocol.tensors import decode, encode
+from protocol.trainings import model_tensors
 from services.coordinator.identity.joining import join, leave
 from services.coordinator.rounds.initial import initial_rows
 from services.coordinator.rounds.shares import client_share, whole_model

@@ -122,6 +122,8 @@ def test_a_value_that_is_not_finite(shared_server: Server, member: Member) -> No
     reply = shared_server.put_update(member, 1, member.body(share))
     assert (reply.status_code, reply.headers["content-type"]) == (422, PROBLEM)
     assert reply.json()["errors"][0]["field"] == "entities"
+    counted = 'refusals_total{reason="invalid-request",route="/round/{number}/update"}'
+    assert counted in shared_server.http.get("/metrics").text
 
 
 class Canary:

@@ -8,17 +8,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from protocol.federation import (
-    Audit,
-    AuditEntry,
-    Clients,
-    ClientSummary,
-    Rounds,
-    RoundSummary,
-    TrainingSettings,
-    TrainingSummary,
-)
+from protocol.members import Audit, AuditEntry, Clients, ClientSummary
 from protocol.problems import Conflict, NotFound
+from protocol.rounds import Rounds, RoundSummary, TrainingSummary
+from protocol.trainings import TrainingSettings
 from tests.trainer.support import Loopback, Reply, Run, loopback
 
 WHEN = "2025-01-02T03:04:05Z"

@@ -1,26 +1,20 @@
-"""Messages of the coordinator: joining, rounds, updates and evaluations.
+"""A training: everything that is fixed when an operator starts it, and the tensors that follow from it.
 
-A *training* is fixed when an operator starts it. It runs in *rounds*, whose numbers grow over the coordinator's life
-and are never used twice. The global model that round n starts from is *version* n; it never changes once round n is
-open.
+It runs in *rounds*, whose numbers grow over the coordinator's life and are never used twice. The global model that
+round n starts from is *version* n; it never changes once round n is open.
 """
 
 import math
 import re
-from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from protocol.messages import Strict
 from protocol.tensors import TensorSpec
 
 InteractionName = Literal["transe", "distmult", "complex", "rotate", "mlp", "llama"]
 LossName = Literal["self_adversarial", "margin_ranking", "cross_entropy"]
-Mode = Literal["isolation", "collection", "federation", "fusion"]
-Split = Literal["valid", "test"]
-SideName = Literal["both", "head", "tail"]
-Phase = Literal["idle", "joining", "selecting", "training", "aggregating", "evaluating", "paused", "finished"]
 Share = Literal["entities", "relations", "both"]
 WireDtype = Literal["float32", "bfloat16", "float16"]
 StrategyName = Literal[
@@ -34,15 +28,6 @@ StrategyName = Literal[
     "adam",
     "yogi",
 ]
-
-OpaqueKey = Annotated[
-    str, Field(pattern=r"^[0-9a-f]{64}$", description="HMAC-SHA256 of the entity's or relation's id, hex.")
-]
-PublicKey = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9_-]{43}$", description="Ed25519 public key: its 32 bytes as base64url, unpadded.")
-]
-ClientId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="Thumbprint of the client's first key, hex.")]
-
 MAX_DENSE_TENSORS = 32
 DENSE_PREFIX = "dense."
 _DENSE_NAME = re.compile(r"[a-z0-9_.]{1,64}")
@@ -158,216 +143,6 @@ class TrainingSettings(Strict):
         if bad := [name for name in self.dense if not _DENSE_NAME.fullmatch(name)]:
             raise ValueError(f"dense: {bad[0]!r} is not a name of lower-case letters, digits, `_` and `.`")
         return self
-
-
-class JoinRequest(Strict):
-    """The body of `POST /clients`, signed by the key in it. An invitation token goes into the Authorization header."""
-
-    name: str = Field(min_length=1, max_length=100, description="For people; need not be unique.")
-    public_key: PublicKey
-    entities: list[OpaqueKey] = Field([], max_length=10_000_000, description="Distinct; their order is kept.")
-    relations: list[OpaqueKey] = Field(
-        [], max_length=1_000_000, description="Distinct; for trainings that share relations, else best left out."
-    )
-    triples: dict[Literal["train", "valid", "test"], Annotated[int, Field(ge=0, le=1 << 40)]] = Field(
-        description="How many triples the client holds; the coordinator never sees the triples."
-    )
-
-    @field_validator("triples")
-    @classmethod
-    def _counts(cls, triples: dict[str, int]) -> dict[str, int]:
-        if missing := {"train", "valid", "test"} - set(triples):
-            raise ValueError(f"the count of {' and '.join(sorted(missing))} is missing")
-        return triples
-
-    @field_validator("entities", "relations")
-    @classmethod
-    def _distinct(cls, keys: list[str]) -> list[str]:
-        if len(set(keys)) != len(keys):
-            raise ValueError("a key occurs twice; everything has one row")
-        return keys
-
-    @model_validator(mode="after")
-    def _holds_something(self) -> "JoinRequest":
-        if not self.entities and not self.relations:
-            raise ValueError("entities: a client holds entities, relations or both; it sent no key")
-        return self
-
-
-class JoinReply(Strict):
-    """Who the client is from now on."""
-
-    client: ClientId
-
-
-class KeyRotation(Strict):
-    """The body of `PUT /clients/{id}/key`, signed by the client's present key."""
-
-    public_key: PublicKey
-    proof: str = Field(
-        pattern=r"^[A-Za-z0-9_-]{86}$",
-        description="The new key's signature of `protocol.signatures.rotation_words`, base64url: the client holds it.",
-    )
-
-
-class ClientSummary(Strict):
-    """A member, as operators see it."""
-
-    client: ClientId
-    name: str
-    key: str = Field(description="Thumbprint of its present key.")
-    joined: datetime
-    seen: datetime = Field(description="When its latest signed request came.")
-    removed: datetime | None
-    removed_by: Literal["operator", "client"] | None
-    entities: int
-    relations: int
-    triples: dict[Literal["train", "valid", "test"], int]
-    updates: int = Field(description="Accepted, over all trainings.")
-    bytes: int = Field(description="Of these updates.")
-    last_round: int | None = Field(description="Of its latest update.")
-
-
-class Clients(Strict):
-    """`GET /clients`: members in the order of joining, those that left or were removed too."""
-
-    clients: list[ClientSummary]
-
-
-class RoundView(Strict):
-    """`GET /round`: the round as this client should see it."""
-
-    event: int = Field(description="Grows with every change; pass it as `after` to wait for the next one.")
-    training: str | None = Field(description="Id of the training; null before the first.")
-    phase: Phase
-    round: int | None = Field(description="Number of the round; null until enough clients have joined.")
-    selected: bool = Field(description="Whether this client is to act: train, or evaluate in phase `evaluating`.")
-    answered: bool = Field(description="Whether this client's update or evaluation for the phase is in.")
-    deadline: datetime | None = None
-    paused: str | None = Field(None, description="Why the training is paused; null while it is not.")
-    rounds_done: int = Field(0, description="Rounds of this training that have closed.")
-    best_version: int | None = Field(None, description="Version with the best validation MRR so far.")
-    best_mrr: float | None = None
-    clients: int = Field(description="Clients that have joined.")
-    settings: TrainingSettings | None = None
-
-
-class UpdateHeader(Strict):
-    """The message of an update's safetensors body."""
-
-    triples: int = Field(ge=1, le=1 << 40, description="Training triples: the weight of the dense tensors' mean.")
-    loss: float = Field(ge=-1e30, le=1e30, description="Mean training loss of the last local epoch.")
-
-
-class UpdateReceipt(Strict):
-    """An update is stored: it will be counted once, also if the coordinator is killed now."""
-
-    training: str
-    round: int
-    client: str
-    digest: str = Field(description="SHA-256 of the body that was stored, hex.")
-
-
-class Metrics(BaseModel):
-    """Filtered, realistic rank metrics."""
-
-    model_config = ConfigDict(extra="forbid", populate_by_name=True, serialize_by_alias=True)
-
-    mrr: float = Field(ge=0, le=1, allow_inf_nan=False)
-    hits_at_1: float = Field(ge=0, le=1, allow_inf_nan=False, alias="hits@1")
-    hits_at_3: float = Field(ge=0, le=1, allow_inf_nan=False, alias="hits@3")
-    hits_at_10: float = Field(ge=0, le=1, allow_inf_nan=False, alias="hits@10")
-
-
-class Evaluation(Strict):
-    """The body of `PUT /round/{n}/evaluation`: one client's metrics of version n."""
-
-    mode: Mode
-    split: Split
-    triples: int = Field(ge=1, le=1 << 40, description="Triples ranked: the weight in the mean over clients.")
-    sides: dict[SideName, Metrics] = Field(min_length=1, description="Must hold `both`.")
-
-    @field_validator("sides")
-    @classmethod
-    def _has_both(cls, sides: dict[SideName, Metrics]) -> dict[SideName, Metrics]:
-        if "both" not in sides:
-            raise ValueError("the metrics over both sides are missing; model selection needs them")
-        return sides
-
-
-class EvaluationReceipt(Strict):
-    """The evaluation is stored."""
-
-    training: str
-    round: int
-    client: str
-    mode: Mode
-    split: Split
-
-
-class MeanEvaluation(Strict):
-    """Metrics averaged over clients, weighted by their triples (FedE)."""
-
-    mode: Mode
-    split: Split
-    clients: int = Field(description="Clients that reported.")
-    triples: int
-    sides: dict[SideName, Metrics]
-
-
-class RoundSummary(Strict):
-    """One round, as history."""
-
-    round: int
-    training: str
-    phase: Phase
-    opened: datetime
-    closed: datetime | None
-    selected: int = Field(description="Clients drawn.")
-    updates: int = Field(description="Updates accepted.")
-    loss: float | None = Field(description="Mean training loss of the updates, weighted by training triples.")
-    evaluations: list[MeanEvaluation]
-
-
-class TrainingSummary(Strict):
-    """One training, as history."""
-
-    training: str
-    phase: Phase
-    started: datetime
-    finished: datetime | None
-    paused: str | None = Field(description="Why it is paused; null while it is not.")
-    rounds_done: int
-    best_version: int | None
-    best_mrr: float | None
-    settings: TrainingSettings
-
-
-class Rounds(Strict):
-    """`GET /rounds`: trainings, and their rounds from the newest to the oldest."""
-
-    trainings: list[TrainingSummary]
-    rounds: list[RoundSummary]
-    next_before: int | None = Field(None, description="Pass as `before` for older rounds; null at the end.")
-
-
-class AuditEntry(Strict):
-    """One line of the audit log: who did what when, with digests only."""
-
-    number: int
-    at: datetime
-    who: str = Field(description="A client's id, `operator` or `coordinator`.")
-    did: str = Field(description="As `update`, `join`, `revoke`, `pause`.")
-    round: int | None
-    subject: str | None = Field(description="Id of the training or client that it was done to.")
-    digest: str | None = Field(description="SHA-256 of what was sent, hex.")
-
-
-class Audit(Strict):
-    """`GET /audit`: the audit log from the newest to the oldest."""
-
-    entries: list[AuditEntry]
-    next_before: int | None = Field(None, description="Pass as `before` for older entries; null at the end.")
 
 
 WIRE_DTYPES: dict[WireDtype, str] = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
