@@ -75,8 +75,7 @@ class Gate:
         Raises:
             Unauthorized: It did not, or the nonce was used before.
         """
-        url = f"http://coordinator{_target(request)}"
-        await run_in_threadpool(verify, request.method, url, request.headers, public)
+        await _verify(request, public)
         # The window takes the signature until `created` and once its width; the clocks of two coordinators may differ.
         expires = signed.created + 2 * self._window
         if not await self._nonces.take(Use(signed.key_id, signed.nonce, client, expires)):
@@ -86,12 +85,15 @@ class Gate:
         """The signature of a request to join, its key allowed to; `prove` it once the body has told the key.
 
         Raises:
-            Unauthorized: There is none, or it is not of now.
+            Unauthorized: There is none, it is not of now, or a listed key did not make it.
             Forbidden: The key may not join.
             NotReady: The list of keys cannot be read.
         """
         signed = self._fresh(request)
-        await run_in_threadpool(self.invitations.check, bearer(request), signed.key_id)
+        listed = await run_in_threadpool(self.invitations.check, bearer(request), signed.key_id)
+        if listed is not None:
+            # A thumbprint is no secret: without this, who knows one could have a long body read.
+            await _verify(request, listed)
         return signed
 
     def _fresh(self, request: Request) -> Signed:
@@ -149,6 +151,10 @@ async def signed_body(request: Request, limit: int, seconds: float) -> bytes:
     if hashlib.sha256(body).digest() != claimed_digest(request):
         raise Unauthorized("the body is not the one that was signed; sign what is sent, and send it again")
     return body
+
+
+async def _verify(request: Request, public: bytes) -> None:
+    await run_in_threadpool(verify, request.method, f"http://coordinator{_target(request)}", request.headers, public)
 
 
 def _target(request: Request) -> str:

@@ -23,17 +23,20 @@ class Invitations:
     def __init__(self, token: str | None, allowed: Path | None) -> None:
         self._token, self._allowed = token, allowed
 
-    def check(self, token: str | None, key_id: str) -> None:
+    def check(self, token: str | None, key_id: str) -> bytes | None:
         """Raise unless the holder of a key may join. Nothing of the request but its head has been read.
+
+        Returns:
+            The key, where it is on the list; None where a token was brought.
 
         Raises:
             Forbidden: Neither way is open to it.
             NotReady: The list cannot be read; then nobody is on it.
         """
         if token is not None and self._token is not None and hmac.compare_digest(token.encode(), self._token.encode()):
-            return
-        if self._allowed is not None and key_id in self._listed(self._allowed):
-            return
+            return None
+        if self._allowed is not None and (listed := self._listed(self._allowed).get(key_id)):
+            return listed
         if self._token is None:
             raise Forbidden("an operator has to put this key on the list of those that may join", key=key_id)
         raise Forbidden(
@@ -43,9 +46,10 @@ class Invitations:
         )
 
     @staticmethod
-    def _listed(file: Path) -> set[str]:
+    def _listed(file: Path) -> dict[str, bytes]:
+        """The keys by their thumbprints."""
         try:
-            return {thumbprint(key) for key in _keys(file)}
+            return {thumbprint(key): key for key in _keys(file)}
         except (OSError, ValueError) as error:
             # A list with a broken line may lack the line that was meant, so it lets nobody in.
             log.error("the list of allowed keys cannot be read", file=str(file), reason=str(error))
