@@ -86,13 +86,17 @@ def entity_keys(count: int) -> list[str]:
 
 
 @contextmanager
-def coordinator() -> Iterator[Coordinator]:
-    """A coordinator on an empty folder, ready; it ends with the block."""
+def coordinator(module: str = "") -> Iterator[Coordinator]:
+    """A coordinator on an empty folder, ready; it ends with the block. `module` is the source of one that makes it."""
     with tempfile.TemporaryDirectory(prefix="tripleherd-") as folder, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
         probe.close()
-        command = [sys.executable, "-m", "uvicorn", "services.coordinator.app:create_app", "--factory"]
+        target = "services.coordinator.app:create_app"
+        if module:
+            (Path(folder) / "changed.py").write_text(module)
+            target = "changed:create_app"
+        command = [sys.executable, "-m", "uvicorn", target, "--factory", "--app-dir", folder]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("COORDINATOR_")} | {
             "PYTHONPATH": str(ROOT),
             "COORDINATOR_DATA_DIR": folder,

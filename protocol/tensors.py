@@ -65,7 +65,7 @@ def encode(tensors: Mapping[str, Array], message: Mapping[str, Any] | None = Non
 def decode(
     body: bytes, specs: Mapping[str, TensorSpec], sizes: Mapping[str, int] | None = None
 ) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The tensors, read-only where they need no conversion, and the message of a body.
+    """The tensors, as arrays of their own, and the message of a body.
 
     Args:
         body: The whole body; its length was bounded by whoever read it.
@@ -82,7 +82,7 @@ def decode(
     tensors = {}
     for name, place in places.items():
         raw = np.frombuffer(body, DTYPES[place.dtype], place.count, first + place.start).reshape(place.shape)
-        tensor = from_wire(raw, place.dtype)
+        tensor = from_wire(raw, place.dtype) if place.dtype in BEYOND else raw.copy()
         refused = np.isinf if specs[name].nan else _not_finite
         if tensor.dtype.kind == "f" and refused(tensor).any():
             raise InvalidRequest.of(name, "holds NaN or infinity; every value must be finite")

@@ -60,7 +60,7 @@ class Coordinator:
         """This client's share of a version, as `model_tensors` lists it: writable float32 copies."""
         body = self.service.tensors("GET", f"/round/{version}/embeddings")
         arrays, _ = tensors.decode(body, model_tensors(settings, entities, relations))
-        return {name: array.copy() for name, array in arrays.items()}
+        return arrays
 
     def send_update(
         self, number: int, shared: Mapping[str, NDArray[Any]], header: UpdateHeader, settings: TrainingSettings

@@ -1,11 +1,13 @@
 """Calls in both forms, and what comes back for them."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 import numpy as np
+from safetensors.numpy import save
 
 from protocol import tensors
 from protocol.encoding import ENCODE_GRADIENT_REPLY_TENSORS, ENCODE_REPLY_TENSORS
@@ -83,7 +85,9 @@ class Call:
         texts[str(TEXT_ONLY)] = texts[str(TEXT_ONLY)] | {"text_only": True}
         message = {"entity_texts": texts, "relation_texts": {"1": RELATIONS[1]}} | dict(self.said) | (says or {})
         parts = {"entities": self.entities, "relations": self.relations} | dict(self.arrays) | arrays
-        return tensors.encode({name: part for name, part in parts.items() if part is not None}, message)
+        # By the library, which also writes the dtypes that are to be refused.
+        given = {name: np.ascontiguousarray(part) for name, part in parts.items() if part is not None}
+        return bytes(save(given, {"message": json.dumps(message)}))
 
 
 def score_call(hidden: int = HIDDEN, path: str = "/score", triples: np.ndarray = TRIPLES, **given: Any) -> Call:

@@ -69,7 +69,8 @@ def test_a_body_that_is_longer_than_it_says_is_read_as_far_as_it_says(client: Pr
     head = ("Content-Type: application/json", f"Content-Length: {len(body) - 1}")
     with opened(client.port, "/score", *head) as connection:
         connection.sendall(body)
-        assert problem(connection).status == 422
+        # The last byte is no part of it, and no request either.
+        assert response(connection).status in (400, 422)
 
 
 @pytest.mark.parametrize("length", ["nonsense", "-5", "1e9", "9" * 5000, "0x10", "5, 6", "\xb2"])
