@@ -97,6 +97,11 @@ class System:
             httpx.get(f"{self.coordinator_url}/rounds?limit=100", headers=headers).content
         )
 
+    def model(self) -> bytes:
+        """The best version of the latest training, as an operator gets it."""
+        headers = {"Authorization": f"Bearer {(self.folder / 'operator').read_text()}"}
+        return httpx.get(f"{self.coordinator_url}/model", headers=headers).raise_for_status().content
+
     def _scorer(self) -> list[str]:
         return ["--scorer", self.scorer_url] if self.scorer_url else []
 
