@@ -5,6 +5,7 @@ Each is a member that long-polls `GET /round` on a connection of its own. Run: `
 
 import asyncio
 import hashlib
+import re
 import statistics
 import time
 
@@ -18,44 +19,69 @@ from protocol.trainings import TrainingSettings
 
 CLIENTS = 1_000
 OPENINGS = 3
+IDLE_SECONDS = 3
 EMPTY = content_digest(b"")
 
 
-async def waits(http: httpx.AsyncClient, url: str, signer: Signer, after: int) -> tuple[float, RoundView]:
-    """One long poll; when it was answered, and with what."""
-    path = f"/round?wait=30&after={after}"
-    reply = await http.get(url + path, headers=signer.headers("GET", url + path, EMPTY))
-    at = time.perf_counter()
-    reply.raise_for_status()
-    return at, RoundView.model_validate_json(reply.content)
+class Poller:
+    """One client on a connection of its own. A client library's pool would take longer than the coordinator does."""
+
+    def __init__(self, url: httpx.URL, signer: Signer) -> None:
+        self._url, self._signer = url, signer
+
+    async def connect(self) -> None:
+        """Open the connection."""
+        self._reader, self._writer = await asyncio.open_connection(self._url.host, self._url.port)
+
+    async def poll(self, after: int) -> tuple[float, RoundView]:
+        """One long poll; when it was answered, and with what."""
+        path = f"/round?wait=30&after={after}"
+        headers = self._signer.headers("GET", f"{self._url}{path}", EMPTY)
+        lines = [f"GET {path} HTTP/1.1", "Host: coordinator", *(f"{name}: {value}" for name, value in headers.items())]
+        self._writer.write("\r\n".join([*lines, "", ""]).encode())
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        at = time.perf_counter()
+        length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+        assert head.startswith(b"HTTP/1.1 200 "), head
+        assert length is not None
+        return at, RoundView.model_validate_json(await self._reader.readexactly(int(length[1])))
 
 
-async def opening(running: Coordinator, http: httpx.AsyncClient, signers: list[Signer]) -> tuple[float, list[float]]:
+async def opening(running: Coordinator, pollers: list[Poller]) -> list[float]:
     """All wait, a training is started; seconds until each saw its round."""
     event = running.operator("GET", "/round")["event"]
-    start = time.perf_counter()
-    polls = [asyncio.create_task(waits(http, running.url, signer, event)) for signer in signers]
-    await asyncio.sleep(4)
-    waiting = time.perf_counter() - start
-    settings = TrainingSettings(interaction="transe", dim=8, clients=len(signers), quorum=1)
+    polls = [asyncio.create_task(poller.poll(event)) for poller in pollers]
+    await _parked(running)
+    settings = TrainingSettings(interaction="transe", dim=8, clients=len(pollers), quorum=1)
     opened = time.perf_counter()
     await asyncio.to_thread(running.operator, "POST", "/round", settings.model_dump(mode="json"))
     seen = []
-    for poll, signer in zip(polls, signers, strict=True):
+    for poll, poller in zip(polls, pollers, strict=True):
         at, view = await poll
         while view.phase != "training":
-            at, view = await waits(http, running.url, signer, view.event)
+            at, view = await poller.poll(view.event)
         assert view.selected
         seen.append(at - opened)
     await asyncio.to_thread(running.operator, "POST", "/round/stop")
-    return waiting, seen
+    return seen
+
+
+async def _parked(running: Coordinator) -> None:
+    """Until all polls have been sent and read: neither this process nor the coordinator has anything to do."""
+    idle = 0
+    while idle < IDLE_SECONDS:
+        start, busy = time.perf_counter(), running.cpu_seconds
+        await asyncio.sleep(1)
+        late = time.perf_counter() - start - 1
+        idle = idle + 1 if late < 0.05 and running.cpu_seconds - busy < 0.05 else 0
 
 
 async def measure(running: Coordinator, signers: list[Signer]) -> list[list[float]]:
     """Several openings."""
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    async with httpx.AsyncClient(timeout=60, limits=limits, trust_env=False) as http:
-        return [(await opening(running, http, signers))[1] for _ in range(OPENINGS)]
+    pollers = [Poller(httpx.URL(running.url), signer) for signer in signers]
+    for poller in pollers:
+        await poller.connect()
+    return [await opening(running, pollers) for _ in range(OPENINGS)]
 
 
 def main() -> None:

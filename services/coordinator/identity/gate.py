@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
+from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
 from protocol.problems import Forbidden, Unauthorized
@@ -65,17 +66,20 @@ class Gate:
             Forbidden: A client that was removed, or has left.
         """
         signed = self._fresh(request)
-        client, public = await run_in_threadpool(self._look_up, signed.key_id)
-        await self.prove(request, signed, public, client)
+        client = await run_in_threadpool(self._look_up_and_verify, request, signed)
+        await self._use(signed, client)
         return client
 
-    async def prove(self, request: Request, signed: Signed, public: bytes, client: str | None) -> None:
+    async def prove(self, request: Request, signed: Signed, public: bytes) -> None:
         """Check a signature against the key that should have made it, and use its nonce up.
 
         Raises:
             Unauthorized: It did not, or the nonce was used before.
         """
-        await _verify(request, public)
+        await run_in_threadpool(_verify, request, public)
+        await self._use(signed, None)
+
+    async def _use(self, signed: Signed, client: str | None) -> None:
         # The window takes the signature until `created` and once its width; the clocks of two coordinators may differ.
         expires = signed.created + 2 * self._window
         if not await self._nonces.take(Use(signed.key_id, signed.nonce, client, expires)):
@@ -93,7 +97,7 @@ class Gate:
         listed = await run_in_threadpool(self.invitations.check, bearer(request), signed.key_id)
         if listed is not None:
             # A thumbprint is no secret: without this, who knows one could have a long body read.
-            await _verify(request, listed)
+            await run_in_threadpool(_verify, request, listed)
         return signed
 
     def _fresh(self, request: Request) -> Signed:
@@ -109,23 +113,22 @@ class Gate:
         request.state.digest = signed.digest
         return signed
 
-    def _look_up(self, key_id: str) -> tuple[str, bytes]:
-        """The client that has the key, and the key's 32 bytes."""
+    def _look_up_and_verify(self, request: Request, signed: Signed) -> str:
+        """The client that has the key and signed with it; one change of threads, as every request comes here."""
+        member = select(Key.client, Key.public, Key.ended, Client.removed_by).join(Client, Client.id == Key.client)
         with self._store.database.read() as session:
-            key = session.get(Key, key_id)
-            if key is None:
-                raise Unauthorized("the coordinator knows nobody with this key; join with it first", key=key_id)
-            if key.ended is not None:
-                raise Unauthorized("this key was replaced by another one; sign with that", key=key_id)
-            client = session.get_one(Client, key.client)
-            if client.removed is not None:
-                left = client.removed_by == "client"
-                raise Forbidden(
-                    f"client {client.id} has left; join again to come back"
-                    if left
-                    else f"client {client.id} was removed by an operator"
-                )
-            return client.id, key.public
+            found = session.execute(member.where(Key.id == signed.key_id)).one_or_none()
+        if found is None:
+            raise Unauthorized("the coordinator knows nobody with this key; join with it first", key=signed.key_id)
+        if found.ended is not None:
+            raise Unauthorized("this key was replaced by another one; sign with that", key=signed.key_id)
+        if found.removed_by == "client":
+            raise Forbidden(f"client {found.client} has left; join again to come back")
+        if found.removed_by is not None:
+            raise Forbidden(f"client {found.client} was removed by an operator")
+        _verify(request, found.public)
+        client: str = found.client
+        return client
 
 
 def bearer(request: Request) -> str | None:
@@ -153,8 +156,8 @@ async def signed_body(request: Request, limit: int, seconds: float) -> bytes:
     return body
 
 
-async def _verify(request: Request, public: bytes) -> None:
-    await run_in_threadpool(verify, request.method, f"http://coordinator{_target(request)}", request.headers, public)
+def _verify(request: Request, public: bytes) -> None:
+    verify(request.method, f"http://coordinator{_target(request)}", request.headers, public)
 
 
 def _target(request: Request) -> str:

@@ -61,7 +61,9 @@ class Worker:
         clock = asyncio.get_running_loop().time
         until = clock() + seconds
         changed = self.changed
-        snapshot = await asyncio.to_thread(self.views.now)
+        # Who waits is told of every change anyway, so that a thousand of them need not ask the database first.
+        waits = event is not None and seconds > 0
+        snapshot = self.latest if self.latest and waits else await asyncio.to_thread(self.views.now)
         while event is not None and snapshot.event <= event and clock() < until and not self.stopping:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), until - clock())

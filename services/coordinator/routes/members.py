@@ -50,7 +50,7 @@ async def join_federation(request: Request, store: StoreDep, worker: WorkerDep, 
         raise InvalidRequest.of("public_key", "not an Ed25519 public key") from error
     if thumbprint(public) != signed.key_id:
         raise Unauthorized("the request is signed by another key than the one in its body")
-    await gate.prove(request, signed, public, None)
+    await gate.prove(request, signed, public)
     reply = await run_in_threadpool(join, store, message)
     worker.kick()
     return reply
