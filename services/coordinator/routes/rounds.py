@@ -89,14 +89,11 @@ async def put_update(
     admitted = await run_in_threadpool(admission, store, client, number)
     file = store.blobs.temporary()
     try:
-        incoming = Incoming(file)
-        try:
+        async with Incoming(file) as incoming:
             limit = min(settings.max_body_bytes, admitted.max_bytes)
             await receive_body(request, incoming.take, limit, settings.body_seconds)
             if await incoming.end() != digest:
                 raise Unauthorized("the body is not the one that was signed; sign what is sent, and send it again")
-        finally:
-            incoming.close()
         receipt, new = await run_in_threadpool(accept_update, store, client, number, admitted, file, digest.hex())
     finally:
         file.unlink(missing_ok=True)
