@@ -1,7 +1,7 @@
 """Everything that can be refused, as exceptions, and as RFC 9457 problem documents on the wire.
 
     ProblemError
-    ├── Unauthorized        401  no token, or a token nobody was given
+    ├── Unauthorized        401  no token or signature, or one that is not right
     ├── OverBudget          402  what may be spent on another server is spent
     ├── Forbidden           403  a valid token for something else
     ├── NotFound            404  no such route, training or round
@@ -94,9 +94,9 @@ class ProblemError(Exception):
 
 
 class Unauthorized(ProblemError):
-    """No token, or a token nobody was given."""
+    """No token or signature, or one that nobody was given or is not of now."""
 
-    status, kind, title = 401, "unauthorized", "A valid token is needed"
+    status, kind, title = 401, "unauthorized", "A valid token or signature is needed"
 
     @property
     def headers(self) -> dict[str, str]:
