@@ -38,9 +38,11 @@ class Worker:
         self._store = store
         self._ticked = ticked
         self._kicked = asyncio.Event()
+        self._kicks = self._latest_kicks = 0
 
     def kick(self) -> None:
         """Tick now: something was stored."""
+        self._kicks += 1
         self._kicked.set()
 
     def release(self) -> None:
@@ -57,22 +59,25 @@ class Worker:
                 await asyncio.wait_for(self._kicked.wait(), TICK_SECONDS)
 
     async def snapshot_after(self, event: int | None, seconds: float) -> Snapshot:
-        """The snapshot at once, or where `event` is given, as soon as one is later than that, or the time is up."""
+        """The snapshot at once, or where `event` is given, as soon as one is later than that, or the time is up.
+
+        Who waits is told of every change anyway, so that a thousand of them need not ask the database first. But a
+        snapshot from before what the caller itself has just sent would have it do the same again.
+        """
+        if event is None or seconds <= 0 or self.latest is None:
+            return await asyncio.to_thread(self.views.now)
         clock = asyncio.get_running_loop().time
-        until = clock() + seconds
-        changed = self.changed
-        # Who waits is told of every change anyway, so that a thousand of them need not ask the database first.
-        waits = event is not None and seconds > 0
-        snapshot = self.latest if self.latest and waits else await asyncio.to_thread(self.views.now)
-        while event is not None and snapshot.event <= event and clock() < until and not self.stopping:
+        until, kicks = clock() + seconds, self._kicks
+        while clock() < until and not self.stopping:
+            changed = self.changed
+            if self.latest.event > event and self._latest_kicks >= kicks:
+                break
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), until - clock())
-            changed = self.changed
-            if self.latest is not None and self.latest.event > snapshot.event:
-                snapshot = self.latest
-        return snapshot
+        return self.latest
 
     async def _tick(self) -> None:
+        kicks = self._kicks
         try:
             await asyncio.to_thread(advance, self._store)
             snapshot = await asyncio.to_thread(self.views.now)
@@ -81,9 +86,11 @@ class Worker:
             log.exception("rounds do not advance; trying again")
             self.fault = error
             return
-        if self.latest is None or snapshot.event != self.latest.event:
-            self.latest = snapshot
+        new = self.latest is None or snapshot.event != self.latest.event
+        if new:
             self._ticked(snapshot)
+        if new or kicks != self._latest_kicks:
+            self.latest, self._latest_kicks = snapshot, kicks
             self._wake()
 
     def _wake(self) -> None:

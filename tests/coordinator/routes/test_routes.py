@@ -239,3 +239,28 @@ def test_a_share_that_is_there_already_is_not_sent_again(shared_server: Server, 
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
     other = shared_server.signed(member, "GET", "/round/1/embeddings", headers={"if-none-match": '"other"'})
     assert (other.status_code, other.content) == (200, first.content)
+
+
+def test_who_has_answered_is_never_told_to_answer_again(server: Server) -> None:
+    crowd = members(*[20] * 4)
+    server.join(*crowd)
+    server.begin(clients=4, rounds=6, evaluate_every=6)
+    told = []
+
+    def take_part(member: Member) -> None:
+        """As a client does that asks for what comes after what it has seen."""
+        view, sent = server.view(member), 0
+        while sent < 6:
+            if view.phase == "training" and view.selected and not view.answered:
+                assert view.round is not None
+                reply = server.put_update(member, view.round, member.trained(server.share(member, view.round)))
+                told.append(reply.status_code)
+                sent += reply.status_code == 201
+            view = server.view(member, wait=20, after=view.event)
+
+    threads = [threading.Thread(target=take_part, args=(member,)) for member in crowd]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert told == [201] * 24
