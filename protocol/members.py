@@ -19,9 +19,11 @@ ClientId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="Thumbpri
 class JoinRequest(Strict):
     """The body of `POST /clients`, signed by the key in it. An invitation token goes into the Authorization header."""
 
-    name: str = Field(min_length=1, max_length=100, description="For people; need not be unique.")
+    name: str = Field(
+        min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$", description="For people; need not be unique."
+    )
     public_key: PublicKey
-    entities: list[OpaqueKey] = Field([], max_length=10_000_000, description="Distinct; their order is kept.")
+    entities: list[OpaqueKey] = Field([], max_length=1_000_000, description="Distinct; their order is kept.")
     relations: list[OpaqueKey] = Field(
         [], max_length=1_000_000, description="Distinct; for trainings that share relations, else best left out."
     )

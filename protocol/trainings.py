@@ -121,7 +121,9 @@ class TrainingSettings(Strict):
     attempts: int = Field(
         3, ge=1, le=1_000, description="Deadlines in a row below the quorum, after which the training pauses."
     )
-    deadline_seconds: float = Field(600.0, gt=0, le=7 * 86_400, description="From a round's opening.")
+    deadline_seconds: float = Field(
+        600.0, gt=0, le=7 * 86_400, description="Of each phase of a round; renewed below the quorum and on resuming."
+    )
     rounds: int = Field(100, ge=1, le=1_000_000, description="At most so many rounds.")
     evaluate_every: int = Field(
         5, ge=1, le=1_000_000, description="Rounds between two evaluations on validation triples."

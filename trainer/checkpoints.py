@@ -133,12 +133,13 @@ class TrainingHome:
         Args:
             number: Of the round.
             own: The rows that stay here, by table.
-            best: The best version so far; the rows that belong to it are kept, those of other former versions go.
+            best: The best version so far, None before the first evaluation; the rows that belong to it are kept, or
+                those of the round's own version, with which a training ends that is stopped now. Older ones go.
         """
         save_arrays(self._file("own", number), own)
         self._file("round", number).unlink(missing_ok=True)
         taken = self._numbers("own")
-        of_best = max((n for n in taken if n < best), default=None) if best is not None else None
+        of_best = max((n for n in taken if n < (number if best is None else best)), default=None)
         for old in taken:
             if old < number and old != of_best:
                 self._file("own", old).unlink()

@@ -168,18 +168,17 @@ class _Training:
             except (Conflict, NotFound) as refusal:
                 self.home.refuse(number)
                 self.client.report(f"round {number} was trained in vain: {refusal.detail}")
-            except InvalidRequest:
+            except InvalidRequest as refusal:
                 self.home.refuse(number)  # the same again would be refused again
-                raise
+                if trained.triples == len(self.client.graph.train):
+                    raise
+                self.client.report(f"round {number} was trained in vain, on other triples: {refusal.detail}")
             else:
                 self.home.accept(number, own_rows(trained.state, self.settings), view.best_version)
         return bool(unsettled)
 
     def _send(self, number: int, trained: TrainedRound) -> None:
-        graph = self.client.graph
-        if trained.triples != len(graph.train):
-            raise Conflict("the training triples have changed since")
-        shared = to_wire(trained.state, graph.train, self.interaction, self.settings)
+        shared = to_wire(trained.state, self.client.graph.train, self.interaction, self.settings)
         header = UpdateHeader(triples=trained.triples, loss=trained.loss)
         self.client.coordinator.send_update(number, shared, header, self.settings)
 

@@ -53,7 +53,10 @@ class Home:
             with FileLock(self.path / ".lock", timeout=0):
                 yield
         except Timeout as error:
-            raise HomeUnusable(f"{self.path}: another client is running with this home; give --home another") from error
+            raise HomeUnusable(
+                f"{self.path}: another client is running with this home; stop it first, or be another client with "
+                "another --home"
+            ) from error
 
     def membership(self, coordinator: str) -> Membership | None:
         """Who the client is to this coordinator; None where it has not joined.

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 
 from protocol.keys import entity_keys, relation_keys
 from protocol.members import JoinRequest, KeyRotation
-from protocol.problems import Forbidden, NotFound, Unauthorized
+from protocol.problems import Forbidden, NotFound, ProblemError, Unauthorized
 from protocol.signatures import Signer
 from protocol.trainings import Share
 from trainer.coordinator import Coordinator
 from trainer.graph import SPLITS, Graph
 from trainer.home import Home, Membership
 from trainer.keys import begin_rotation, end_rotation, next_key, present_key
-from trainer.service import Report
+from trainer.service import Report, ServiceUnreachable
 
 
 class NotInvited(Exception):
@@ -21,6 +21,10 @@ class NotInvited(Exception):
 
 class NotMember(Exception):
     """The home is no member at a coordinator."""
+
+
+class NotRotated(Exception):
+    """Some coordinators still have the former key; the message names them, and the way out."""
 
 
 def opaque_order(graph: Graph, shared_key: bytes) -> Graph:
@@ -54,10 +58,10 @@ def sign(coordinator: Coordinator, home: Home) -> None:
     report = coordinator.service.report
     coordinator.service.signer = present_key(home.path, report)
     following = next_key(home.path, report)
-    if following is None or _is_known(coordinator):
+    if following is None or _has_key(coordinator):
         return
     coordinator.service.signer, present = following, coordinator.service.signer
-    if not _is_known(coordinator):
+    if not _has_key(coordinator):
         coordinator.service.signer = present
     elif all(member.coordinator == coordinator.service.url for member in home.memberships()):
         end_rotation(home.path)
@@ -102,11 +106,30 @@ def join(
     return reply.client
 
 
-def _is_known(coordinator: Coordinator) -> bool:
-    """Whether the coordinator takes the key for a member's; it does not if its state was lost, or the client left."""
+def _has_key(coordinator: Coordinator) -> bool:
+    """Whether the coordinator has the key that signs, also as that of a client that has left."""
     try:
         coordinator.view()
-    except (Unauthorized, Forbidden):
+    except Unauthorized:
+        return False
+    except Forbidden:
+        return True
+    return True
+
+
+def _is_known(coordinator: Coordinator) -> bool:
+    """Whether the coordinator takes the key for a member's; it does not if its state was lost, or the client left.
+
+    Raises:
+        Forbidden: An operator has removed the client; joining again would not help.
+    """
+    try:
+        coordinator.view()
+    except Unauthorized:
+        return False
+    except Forbidden as refusal:
+        if "removed by an operator" in refusal.detail:
+            raise
         return False
     return True
 
@@ -120,12 +143,16 @@ def leave(coordinator: Coordinator, home: Home) -> str:
     known = home.membership(coordinator.service.url)
     if known is None:
         raise NotMember(f"{home.path} is no member at {coordinator.service.url}; there is nothing to leave")
-    sign(coordinator, home)
     try:
+        sign(coordinator, home)
         coordinator.leave(known.client)
     except (Unauthorized, Forbidden, NotFound) as refusal:
         # It had left already, was removed, or is not known there any more.
         coordinator.service.report(refusal.detail)
+    except ServiceUnreachable as error:
+        coordinator.service.report(
+            f"{error}. It is forgotten here; where it comes back, it does not know that you left"
+        )
     home.forget(coordinator.service.url)
     return known.client
 
@@ -142,19 +169,40 @@ def rotate(coordinators: Mapping[str, Coordinator], home: Home, report: Report) 
 
     Raises:
         NotMember: The home has joined nowhere; a key that nobody knows need not be replaced.
-        Conflict, Forbidden, Unauthorized: A coordinator does not take it.
+        NotRotated: Some coordinators have not taken it; the others have.
     """
     members = home.memberships()
     if not members:
         raise NotMember(f"{home.path} has joined no coordinator; delete key.pem for a new key")
     present, following = present_key(home.path, report), begin_rotation(home.path, report)
+    failed = []
     for member in members:
-        coordinator = coordinators[member.coordinator]
-        coordinator.service.signer = following
-        if not _is_known(coordinator):
-            coordinator.service.signer = present
-            proof = following.prove(member.client)
-            coordinator.rotate(member.client, KeyRotation(public_key=following.public_key, proof=proof))
-        report(f"{member.coordinator} has taken the new key")
+        try:
+            _rotate_at(coordinators[member.coordinator], member.client, present, following)
+        except (ProblemError, ServiceUnreachable) as error:
+            failed.append(f"{member.coordinator}: {error}")
+        else:
+            report(f"{member.coordinator} has taken the new key")
+    if failed:
+        raise NotRotated(
+            f"these still have the former key, the others the new one: {'; '.join(failed)}. Do it again once they "
+            f"answer; `tripleherd leave` forgets one that is gone for good"
+        )
     end_rotation(home.path)
     return following
+
+
+def _rotate_at(coordinator: Coordinator, client: str, present: Signer, following: Signer) -> None:
+    """Replace the key at one coordinator, if it has not been."""
+    coordinator.service.signer = following
+    if _has_key(coordinator):
+        return
+    coordinator.service.signer = present
+    proof = following.prove(client)
+    try:
+        coordinator.rotate(client, KeyRotation(public_key=following.public_key, proof=proof))
+    except Unauthorized:
+        # The reply may have been lost: the former key is no longer the one that asks again.
+        coordinator.service.signer = following
+        if not _has_key(coordinator):
+            raise

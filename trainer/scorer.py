@@ -4,6 +4,7 @@ What the scorer sees of a client: the vectors sent, and which of them stand toge
 where the client switched them on.
 """
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ HEADER_BYTES = 64 << 10
 """Room in a body for the header and for each query's indices."""
 NAME_BYTES = 1 << 10
 """Room in a body for the names of one query's slots."""
+IDLE_SECONDS = 4.0
+"""Less than a connection is kept for: a scorer that is started anew in a shorter while breaks it, which is noticed."""
 _EXACTLY = ("revision", "dtype", "quantization", "query_hash", "hidden")
 """What must be equal at all clients' scorers. The same weights may go by another name."""
 
@@ -73,6 +76,7 @@ class ScorerClient:
     def __init__(self, service: Service, names: Names | None = None) -> None:
         self.service, self.names = service, names
         self._known, self.info = service.failures, self._ask()
+        self._called = time.monotonic()
         self.hidden = self.info.hidden
 
     @property
@@ -143,6 +147,9 @@ class ScorerClient:
 
         Replies say their revision and templates. Precision is in `/info` alone, which is read again after a failure.
         """
+        if time.monotonic() - self._called > IDLE_SECONDS:
+            self._ask_again()  # it may have been started anew meanwhile, without a call that failed
+        self._called = time.monotonic()
         try:
             arrays, message = tensors.decode(self.service.tensors("POST", path, body), specs, sizes)
         except (BodyTooLarge, InvalidRequest):

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self, TypeVar
 
 import httpx
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_after_delay
 from tenacity.wait import wait_exponential, wait_random
 
 from protocol.problems import (
@@ -35,6 +35,7 @@ GIVE_UP_AFTER = 300.0
 READ_SECONDS = 600.0
 """For the next part of a reply, which a model may have to compute first."""
 CONNECT_SECONDS = 10.0
+MIN_ATTEMPTS = 3
 
 JSON = "application/json"
 FAILURES = {500, 502, 504}
@@ -153,7 +154,8 @@ class Service:
     def _try(self, call: _Call, read: Callable[[httpx.Response], T]) -> T:
         retrying = Retrying(
             retry=retry_if_exception(_may_pass),
-            stop=stop_after_delay(self.give_up_after),
+            # A call that hung for longer than that is tried again all the same.
+            stop=stop_after_delay(self.give_up_after) & stop_after_attempt(MIN_ATTEMPTS),
             wait=_wait,
             before_sleep=self._failed,
             reraise=True,

@@ -69,6 +69,7 @@ def build_app(settings: CoordinatorSettings, store: Store) -> FastAPI:
     app.state.store = store
     app.state.gate = Gate(settings, store)
     app.state.metrics = Metrics(store)
+    app.state.probe = health.Probe()
     for router in (members.router, rounds.router, operators.router, health.router):
         app.include_router(router)
     install(app)

@@ -28,7 +28,7 @@ def storage_problem(error: SQLAlchemyError | OSError) -> ProblemError:
         if error.errno in FULL:
             return StorageFull("the coordinator's disk is full; nothing was kept; try again once there is room")
         return NotReady(f"the coordinator cannot write or read its blobs ({error.strerror or 'see its log'})")
-    if any(words in str(error) for words in SQL_FULL):
+    if any(words in str(getattr(error, "orig", error)) for words in SQL_FULL):
         return StorageFull("the coordinator's database has no room; nothing was kept; try again once there is room")
     return NotReady("the coordinator's database does not answer; its log has the reason; try again")
 

@@ -1,5 +1,9 @@
 """Whether the service lives (`/health`), whether it can work (`/ready`), and its numbers (`/metrics`). Open to all."""
 
+import math
+import threading
+import time
+
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
@@ -9,7 +13,10 @@ from services.coordinator.faults import storage_problem
 from services.coordinator.metrics import Metrics
 from services.coordinator.routes.common import StoreDep, WorkerDep
 from services.coordinator.store import queries
+from services.coordinator.store.store import Store
 from services.web import problems
+
+PROBE_SECONDS = 1.0
 
 router = APIRouter(tags=["service"], responses=problems(NotReady))
 
@@ -18,6 +25,27 @@ class Status(BaseModel):
     """All is well; everything else is a problem document."""
 
     status: str = "ok"
+
+
+class Probe:
+    """Looks whether the database answers and the blobs take a file; what it has found well holds for a moment.
+
+    Anybody may ask, and each look writes to the disk: many that ask at once get one look.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._well = -math.inf
+
+    def check(self, store: Store) -> None:
+        """Raise SQLAlchemyError or OSError where something is wrong."""
+        with self._lock:
+            if time.monotonic() - self._well < PROBE_SECONDS:
+                return
+            with store.database.read() as session:
+                queries.event(session)
+            store.blobs.probe()
+            self._well = time.monotonic()
 
 
 @router.get("/health")
@@ -32,9 +60,7 @@ async def health(request: Request) -> Status:
 def ready(request: Request, store: StoreDep, worker: WorkerDep) -> Status:
     """The database answers, the blobs take a file, and rounds advance."""
     try:
-        with store.database.read() as session:
-            queries.event(session)
-        store.blobs.probe()
+        request.app.state.probe.check(store)
     except (SQLAlchemyError, OSError) as error:
         raise storage_problem(error) from error
     if worker.fault is not None or request.app.state.working.done():

@@ -168,3 +168,14 @@ def test_results_say_that_the_client_is_done(home: TrainingHome) -> None:
     (home.path / "results.json").write_text("[")
     with pytest.raises(HomeUnusable, match="measured again"):
         home.results()
+
+
+def test_before_any_evaluation_the_rows_of_the_present_version_are_kept_too(tmp_path: Path) -> None:
+    """A training that is stopped then ends with the version of its open round."""
+    home = TrainingHome(tmp_path)
+    for number in (1, 2, 3):
+        home.accept(number, {"relations": np.full((1, 2), number, np.float32)}, None)
+    own = home.own_before(3)
+    assert own is not None
+    assert own["relations"][0, 0] == 2
+    assert home.own_before(2) is None

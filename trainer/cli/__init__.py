@@ -17,7 +17,7 @@ from trainer.files import Damaged
 from trainer.graph import DataError
 from trainer.inputs import UsageError
 from trainer.keys import KeyUnusable
-from trainer.membership import NotInvited, NotMember
+from trainer.membership import NotInvited, NotMember, NotRotated
 from trainer.processes import ProcessFailed, stop_on_sigterm
 from trainer.ranking import ScoresNotFinite
 from trainer.saved import ModelMissing
@@ -53,6 +53,7 @@ EXPECTED = (
     ModelMissing,
     NotInvited,
     NotMember,
+    NotRotated,
     NotShared,
     OSError,
     ProblemError,

@@ -110,7 +110,7 @@ class Gate:
                 f"at most {self._window:g} s are allowed: set the client's clock",
                 server_time=datetime.fromtimestamp(now, UTC).isoformat(),
             )
-        request.state.digest = signed.digest
+        request.state.digest, request.state.key = signed.digest, signed.key_id
         return signed
 
     def _look_up_and_verify(self, request: Request, signed: Signed) -> str:
@@ -141,6 +141,12 @@ def claimed_digest(request: Request) -> bytes:
     """The SHA-256 that the body of a request that has passed the gate must have."""
     digest: bytes = request.state.digest
     return digest
+
+
+def signing_key(request: Request) -> str:
+    """The thumbprint of the key that signed a request that has passed the gate."""
+    key: str = request.state.key
+    return key
 
 
 async def signed_body(request: Request, limit: int, seconds: float) -> bytes:

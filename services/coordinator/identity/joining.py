@@ -11,14 +11,15 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from protocol.members import JoinReply, JoinRequest, KeyRotation
-from protocol.problems import Conflict, Forbidden, InvalidRequest, NotFound
+from protocol.problems import Conflict, Forbidden, InvalidRequest, NotFound, Unauthorized
 from protocol.signatures import proves, public_bytes, thumbprint
 from services.coordinator.store import queries
 from services.coordinator.store.queries import Kind
 from services.coordinator.store.schema import Client, GlobalRow, Key
 from services.coordinator.store.store import Store
 
-_LOOKUP = 10_000  # keys a query, under the databases' bounds on parameters
+AT_ONCE = 10_000
+"""Keys a query, under the databases' bounds on parameters, and new rows a transaction, which holds up all others."""
 
 
 def join(store: Store, request: JoinRequest) -> JoinReply:
@@ -32,12 +33,16 @@ def join(store: Store, request: JoinRequest) -> JoinReply:
     public = _public(request.public_key)
     key_id = thumbprint(public)
     digest = hashlib.sha256("\n".join([*request.entities, "", *request.relations]).encode()).hexdigest()
+    entity_rows = _global_rows(store, "entities", request.entities)
+    relation_rows = _global_rows(store, "relations", request.relations)
     with store.database.write() as session:
         now = store.clock()
         known = session.get(Key, key_id)
         client = _returning(session, known) if known else Client(id=key_id, joined=now, keys_digest="")
         if client.keys_digest != digest:
-            _set_rows(session, client, request, digest)
+            _may_change(session, client)
+            client.keys_digest, client.entity_rows, client.relation_rows = digest, entity_rows, relation_rows
+            client.entities, client.relations = len(request.entities), len(request.relations)
         client.name, client.seen = request.name, now
         client.train, client.valid, client.test = (request.triples.get(s, 0) for s in ("train", "valid", "test"))
         client.removed = client.removed_by = None
@@ -60,8 +65,8 @@ def _returning(session: Session, key: Key) -> Client:
     return client
 
 
-def _set_rows(session: Session, client: Client, request: JoinRequest, digest: str) -> None:
-    """Give the client its global rows. In a training that runs, its updates are in the order of the former ones."""
+def _may_change(session: Session, client: Client) -> None:
+    """Raise where a training runs with what the client held: its updates are in the order of that."""
     training = queries.latest_training(session)
     if client.keys_digest and training is not None and training.finished is None:
         raise Conflict(
@@ -69,10 +74,6 @@ def _set_rows(session: Session, client: Client, request: JoinRequest, digest: st
             "when that has finished",
             training=training.id,
         )
-    client.keys_digest = digest
-    client.entities, client.relations = len(request.entities), len(request.relations)
-    client.entity_rows = _global_rows(session, "entities", request.entities)
-    client.relation_rows = _global_rows(session, "relations", request.relations)
 
 
 def leave(store: Store, client: str) -> None:
@@ -105,10 +106,11 @@ def _remove(store: Store, client: str, by: str) -> None:
         queries.tell(session)
 
 
-def rotate(store: Store, client: str, rotation: KeyRotation) -> JoinReply:
+def rotate(store: Store, client: str, rotation: KeyRotation, signed_by: str) -> JoinReply:
     """Let a new key speak for a client; the present one stops. Doing so again changes nothing.
 
     Raises:
+        Unauthorized: The key that signed the request has been replaced since it came: who stole it is too late.
         Conflict: The new key is, or was, some client's already.
         InvalidRequest: The public key is none, or the proof is not its.
     """
@@ -120,6 +122,8 @@ def rotate(store: Store, client: str, rotation: KeyRotation) -> JoinReply:
         present = queries.present_key(session, client)
         if present.id == thumbprint(public):
             return JoinReply(client=client)
+        if present.id != signed_by:
+            raise Unauthorized("this key was replaced by another one; sign with that", key=signed_by)
         if session.get(Key, thumbprint(public)) is not None:
             raise Conflict("this key is, or was, a client's key already; make a new one")
         present.ended = now
@@ -140,17 +144,29 @@ def _digest(content: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _global_rows(session: Session, kind: Kind, keys: Sequence[str]) -> bytes:
-    """The global rows of the keys as little-endian int64; unknown keys get the next free rows, in order."""
-    wanted = [bytes.fromhex(key) for key in keys]
-    rows: dict[bytes, int] = {}
-    for start in range(0, len(wanted), _LOOKUP):
-        chunk = wanted[start : start + _LOOKUP]
-        known = select(GlobalRow.key, GlobalRow.row).where(GlobalRow.kind == kind, GlobalRow.key.in_(chunk))
-        rows.update((key, row) for key, row in session.execute(known))
-    free = queries.row_count(session, kind)
-    new = {key: free + i for i, key in enumerate(key for key in wanted if key not in rows)}
-    if new:
-        session.execute(insert(GlobalRow), [{"kind": kind, "key": key, "row": row} for key, row in new.items()])
-    rows |= new
-    return np.array([rows[key] for key in wanted], "<i8").tobytes()
+def _global_rows(store: Store, kind: Kind, keys: Sequence[str]) -> bytes:
+    """The global rows of the keys as little-endian int64; unknown keys get the next free rows, in order.
+
+    Rows are never taken back, so they are made in transactions of their own: nobody waits until a million are.
+    """
+    rows = np.empty(len(keys), "<i8")
+    for start in range(0, len(keys), AT_ONCE):
+        wanted = [bytes.fromhex(key) for key in keys[start : start + AT_ONCE]]
+        with store.database.read() as session:
+            known = _known_rows(session, kind, wanted)
+        if len(known) < len(wanted):
+            with store.database.write() as session:
+                known = _known_rows(session, kind, wanted)
+                free = queries.row_count(session, kind)
+                new = {key: free + i for i, key in enumerate(key for key in wanted if key not in known)}
+                if new:  # another join may have made them meanwhile
+                    values = [{"kind": kind, "key": key, "row": row} for key, row in new.items()]
+                    session.execute(insert(GlobalRow), values)
+            known |= new
+        rows[start : start + len(wanted)] = [known[key] for key in wanted]
+    return rows.tobytes()
+
+
+def _known_rows(session: Session, kind: Kind, keys: Sequence[bytes]) -> dict[bytes, int]:
+    rows = select(GlobalRow.key, GlobalRow.row).where(GlobalRow.kind == kind, GlobalRow.key.in_(keys))
+    return {key: row for key, row in session.execute(rows)}

@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from services.coordinator.aggregation.strategies import STRATEGIES
 from services.coordinator.failpoints import failpoint
 from services.coordinator.rounds import lifecycle, versions
 from services.coordinator.rounds.lifecycle import RoundPhase, Step
@@ -74,12 +75,15 @@ def _rows(session: Session, found: Situation) -> tuple[Training, Round]:
 
 def _open_first(store: Store, found: Situation, now: float) -> None:
     """Keep the initial version, then open the training's first round with it."""
-    with store.database.read() as session:
-        training = session.get_one(Training, found.training)
-        number = (queries.last_number(session) or 0) + 1
-        file = store.blobs.temporary()
-        versions.write_initial(session, training.fixed(), file)
-    digest = _keep(store, number, file)
+    file = store.blobs.temporary()
+    try:
+        with store.database.read() as session:
+            training = session.get_one(Training, found.training)
+            number = (queries.last_number(session) or 0) + 1
+            versions.write_initial(session, training.fixed(), file)
+        digest = _keep(store, number, file)
+    finally:
+        file.unlink(missing_ok=True)
     with store.database.write() as session:
         if situation(session, now) == found:
             training = session.get_one(Training, found.training)
@@ -132,7 +136,7 @@ def _enter(session: Session, training: Training, current: Round, phase: RoundPha
     current.attempt = 1
     current.deadline = now + settings.deadline_seconds
     if phase == "evaluating":
-        _add(session, current, queries.able_clients(session, settings))
+        _add(session, current, phase, queries.able_clients(session, settings))
     queries.tell(session)
 
 
@@ -151,12 +155,12 @@ def _draw(session: Session, training: Training, current: Round, now: float) -> N
     others = set(able) - set(queries.selected(session, current.number, "training"))
     size = lifecycle.draw_size(len(able), settings)
     drawn = lifecycle.select(others, size, seed=settings.seed, round=current.number, attempt=current.attempt)
-    _add(session, current, drawn)
+    _add(session, current, "training", drawn)
     queries.tell(session)
 
 
-def _add(session: Session, current: Round, clients: Iterable[str]) -> None:
-    session.add_all(Selection(round=current.number, phase=current.phase, client=client) for client in clients)
+def _add(session: Session, current: Round, phase: str, clients: Iterable[str]) -> None:
+    session.add_all(Selection(round=current.number, phase=phase, client=client) for client in clients)
     session.flush()
 
 
@@ -169,8 +173,12 @@ def _renew(session: Session, training: Training, current: Round, now: float) -> 
     queries.tell(session)
 
 
-def _freeze(session: Session, training: Training, current: Round, now: float) -> None:
+def freeze(session: Session, training: Training, current: Round, now: float) -> None:
     """From here on no update is taken, so that aggregating, however often, sees the same ones."""
+    settings = training.fixed()
+    if STRATEGIES[settings.aggregation.strategy].silent_count:
+        answered = {update.client for update in queries.updates(session, current.number)}
+        _add(session, current, queries.SILENT, set(queries.able_clients(session, settings)) - answered)
     current.phase = "aggregating"
     current.frozen_entities = queries.row_count(session, "entities")
     current.frozen_relations = queries.row_count(session, "relations")
@@ -207,7 +215,7 @@ _CHANGES: dict[Step, Change] = {
     Step.SELECT: _select,
     Step.DRAW: _draw,
     Step.RENEW: _renew,
-    Step.FREEZE: _freeze,
+    Step.FREEZE: freeze,
     Step.SETTLE: _settle,
     Step.PAUSE: _pause,
 }

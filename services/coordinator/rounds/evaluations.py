@@ -4,7 +4,7 @@ import hashlib
 
 from sqlalchemy.orm import Session
 
-from protocol.problems import Conflict, Forbidden
+from protocol.problems import Conflict, Forbidden, InvalidRequest
 from protocol.rounds import Evaluation, EvaluationReceipt
 from services.coordinator.store import queries
 from services.coordinator.store.schema import Client, EvaluationRow, Round, Selection
@@ -19,11 +19,17 @@ def accept_evaluation(store: Store, client: str, number: int, evaluation: Evalua
 
     Raises:
         Conflict: The version is neither being evaluated nor the best of a finished training, or other metrics stand.
+        InvalidRequest: It ranked more triples than it joined with.
         Forbidden: The client joined after the evaluation began, or after the training was finished.
     """
     content = evaluation.model_dump_json()
     key = (number, client, evaluation.mode, evaluation.split)
     with store.database.write() as session:
+        member = session.get_one(Client, client)
+        holds = member.valid if evaluation.split == "valid" else member.test
+        if evaluation.triples > holds:
+            weigh = f"{evaluation.triples}; this client joined with {holds} {evaluation.split} triples, which weigh it"
+            raise InvalidRequest.of("triples", weigh)
         standing = session.get(EvaluationRow, key)
         if standing is None:
             _admit(session, client, number)
@@ -52,6 +58,8 @@ def accept_evaluation(store: Store, client: str, number: int, evaluation: Evalua
 
 def _admit(session: Session, client: str, number: int) -> None:
     """Raise unless metrics of the version are taken from this client now."""
+    if session.get_one(Client, client).removed_by is not None:
+        raise Forbidden(f"client {client} is no member any more")
     version = session.get(Round, number)
     if version is not None:
         training = queries.training_by_id(session, version.training)

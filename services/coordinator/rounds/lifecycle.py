@@ -140,11 +140,12 @@ class Standing:
 
 
 def after_evaluation(standing: Standing, version: int, mrr: float | None) -> Standing:
-    """The standing after an evaluation of `version`; `mrr` is None where nobody holds validation triples.
+    """The standing after an evaluation of `version`; `mrr` is None where nobody has answered.
 
-    Without an MRR every version counts as better, so that the latest is the best.
+    Where nobody holds validation triples every version counts as better, so that the latest is the best. Where those
+    who did have left, the version that they chose stays.
     """
-    if mrr is None or standing.best_mrr is None or mrr > standing.best_mrr:
+    if standing.best_mrr is None or (mrr is not None and mrr > standing.best_mrr):
         return Standing(best_version=version, best_mrr=mrr)
     return Standing(standing.best_version, standing.best_mrr, standing.stale + 1)
 

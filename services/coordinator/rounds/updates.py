@@ -96,8 +96,26 @@ def accept_update(
     header = _check(file, admitted)
     size = file.stat().st_size
     failpoint("update.received")
-    store.blobs.keep_update(update_name(number, client, digest), file)
+    name = update_name(number, client, digest)
+    with store.database.read() as session:  # again: another body may have come while this one did
+        if receipt := _receipt(session, client, number, digest):
+            return receipt, False
+        _admit(session, client, number)
+    store.blobs.keep_update(name, file)
     failpoint("update.stored")
+    try:
+        receipt, new = _commit(store, client, number, digest, header, size)
+    except (Conflict, Forbidden):
+        store.blobs.drop_update(name)
+        raise
+    failpoint("update.committed")
+    return receipt, new
+
+
+def _commit(
+    store: Store, client: str, number: int, digest: str, header: UpdateHeader, size: int
+) -> tuple[UpdateReceipt, bool]:
+    """Let the database speak of an update whose blob stands."""
     with store.database.write() as session:
         if receipt := _receipt(session, client, number, digest):
             return receipt, False
@@ -110,7 +128,6 @@ def accept_update(
         queries.tell(session)
         session.flush()
         receipt = _receipt(session, client, number, digest)
-    failpoint("update.committed")
     assert receipt is not None
     return receipt, True
 
@@ -139,6 +156,8 @@ def _admit(session: Session, client: str, number: int) -> Admission:
     if session.get(Selection, (number, "training", client)) is None:
         raise Forbidden(f"this client was not drawn for round {number}; wait for one that it is selected for")
     member, settings = session.get_one(Client, client), training.fixed()
+    if member.removed_by is not None:
+        raise Forbidden(f"client {client} is no member any more")
     specs = update_tensors(settings, member.entities, member.relations)
     return Admission(specs, member.train, last.deadline - settings.deadline_seconds)
 

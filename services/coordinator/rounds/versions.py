@@ -109,9 +109,7 @@ def _holders(store: Store, session: Session, settings: TrainingSettings, number:
     updates = {update.client: update for update in queries.updates(session, number)}
     clients = set(updates)
     if STRATEGIES[settings.aggregation.strategy].silent_count:
-        # As of the last update, so that aggregating again counts the same ones, whoever joins or leaves meanwhile.
-        at = max(update.received for update in updates.values())
-        clients |= set(queries.able_clients_at(session, settings, at))
+        clients |= set(queries.silent(session, number))
     holders = []
     for client in sorted(clients):
         member, update = session.get_one(Client, client), updates.get(client)

@@ -74,18 +74,25 @@ class Worker:
                 break
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), until - clock())
+        else:
+            return await asyncio.to_thread(self.views.now)
         return self.latest
 
     async def _tick(self) -> None:
-        kicks = self._kicks
         try:
+            # What was stored is shown before rounds advance, since making a version may take minutes.
+            await self._show()
             await asyncio.to_thread(advance, self._store)
-            snapshot = await asyncio.to_thread(self.views.now)
+            await self._show()
             self.fault = None
         except Exception as error:
             log.exception("rounds do not advance; trying again")
             self.fault = error
-            return
+
+    async def _show(self) -> None:
+        """Take the present snapshot, and wake who waits for a change."""
+        kicks = self._kicks
+        snapshot = await asyncio.to_thread(self.views.now)
         new = self.latest is None or snapshot.event != self.latest.event
         if new:
             self._ticked(snapshot)

@@ -21,8 +21,12 @@ from services.coordinator.store.store import Store
 
 MAX_JSON_BYTES = 1 << 20
 """Of the bodies whose size does not grow with a client's graph."""
+MAX_JOIN_BYTES = 96 << 20
+"""Of joining with as many keys as a message may hold."""
 LARGEST = (1 << 63) - 1
 """The databases' largest integer."""
+PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+"""Text without control characters, which PostgreSQL does not take and terminals obey."""
 GUARDED = (Unauthorized, Forbidden, InvalidRequest, NotReady)
 WITH_BODY = (*GUARDED, Conflict, TooSlow, BodyTooLarge, WrongMediaType, StorageFull)
 

@@ -9,12 +9,22 @@ from protocol.members import Clients, JoinReply, JoinRequest, KeyRotation
 from protocol.problems import Forbidden, InvalidRequest, NotFound, Unauthorized
 from protocol.signatures import public_bytes, thumbprint
 from services.coordinator import openapi
-from services.coordinator.identity.gate import SCHEME, ClientDep, Gate, OperatorDep, SelfOrOperatorDep, signed_body
+from services.coordinator.identity.gate import (
+    SCHEME,
+    ClientDep,
+    Gate,
+    OperatorDep,
+    SelfOrOperatorDep,
+    signed_body,
+    signing_key,
+)
 from services.coordinator.identity.joining import join, leave, revoke, rotate
 from services.coordinator.identity.members import clients
 from services.coordinator.routes.common import (
     GUARDED,
+    MAX_JOIN_BYTES,
     MAX_JSON_BYTES,
+    PRINTABLE,
     WITH_BODY,
     SettingsDep,
     StoreDep,
@@ -23,7 +33,7 @@ from services.coordinator.routes.common import (
 from services.web import JSON, media_type, parse_json, problems
 
 router = APIRouter(tags=["members"])
-ClientPath = Annotated[str, Path(max_length=100, description="The client's id.")]
+ClientPath = Annotated[str, Path(max_length=100, pattern=PRINTABLE, description="The client's id.")]
 
 
 @router.post(
@@ -42,7 +52,8 @@ async def join_federation(request: Request, store: StoreDep, worker: WorkerDep, 
     gate: Gate = request.app.state.gate
     signed = await gate.joining(request)
     media_type(request, [JSON])
-    body = await signed_body(request, settings.max_body_bytes, settings.body_seconds)
+    limit = min(settings.max_body_bytes, MAX_JOIN_BYTES)
+    body = await signed_body(request, limit, settings.body_seconds)
     message = await run_in_threadpool(parse_json, JoinRequest, body)
     try:
         public = public_bytes(message.public_key)
@@ -87,6 +98,6 @@ async def rotate_key(
         raise Forbidden("a client can change its own key only")
     media_type(request, [JSON])
     rotation = parse_json(KeyRotation, await signed_body(request, MAX_JSON_BYTES, settings.body_seconds))
-    reply = await run_in_threadpool(rotate, store, client, rotation)
+    reply = await run_in_threadpool(rotate, store, client, rotation, signing_key(request))
     worker.kick()
     return reply

@@ -19,6 +19,7 @@ from services.coordinator.routes.common import (
     GUARDED,
     LARGEST,
     MAX_JSON_BYTES,
+    PRINTABLE,
     WITH_BODY,
     SettingsDep,
     StoreDep,
@@ -67,7 +68,9 @@ async def stop(store: StoreDep, worker: WorkerDep) -> TrainingSummary:
 async def model(
     store: StoreDep,
     settings: SettingsDep,
-    training: Annotated[str | None, Query(description="Id of the training; the latest unless given.")] = None,
+    training: Annotated[
+        str | None, Query(pattern=PRINTABLE, description="Id of the training; the latest unless given.")
+    ] = None,
 ) -> Response:
     """The best version of a training so far: all global rows with their opaque keys, and the dense tensors."""
     share = await run_in_threadpool(whole_model, store, training)

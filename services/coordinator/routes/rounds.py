@@ -20,6 +20,7 @@ from services.coordinator.routes.common import (
     GUARDED,
     LARGEST,
     MAX_JSON_BYTES,
+    PRINTABLE,
     WITH_BODY,
     Number,
     SettingsDep,
@@ -133,7 +134,7 @@ async def put_evaluation(
 def history(
     caller: MemberDep,
     store: StoreDep,
-    training: Annotated[str | None, Query(description="Only this training.")] = None,
+    training: Annotated[str | None, Query(pattern=PRINTABLE, description="Only this training.")] = None,
     before: Annotated[int | None, Query(ge=0, le=LARGEST, description="Only rounds with a smaller number.")] = None,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
 ) -> Rounds:

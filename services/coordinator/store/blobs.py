@@ -54,6 +54,14 @@ class Blobs(ABC):
         """
         self._keep(f"{MODELS}/{version}{SUFFIX}", file)
 
+    def drop_update(self, name: str) -> None:
+        """Delete an update that the database does not speak of.
+
+        Raises:
+            OSError: It cannot be deleted.
+        """
+        self._delete(f"{UPDATES}/{name}{SUFFIX}")
+
     def update(self, name: str) -> AbstractContextManager[Path]:
         """An update as a local file, for as long as the context lasts.
 

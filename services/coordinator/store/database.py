@@ -17,8 +17,9 @@ from sqlalchemy.orm import Session
 
 LOCK_SECONDS = 30.0  # a write transaction here lasts milliseconds; who waits longer meets a fault
 CONNECT_SECONDS = 10
-POOL = {"pool_size": 8, "max_overflow": 40}
-"""More connections than the server has worker threads (40), so that none waits for one while it holds another."""
+POOL = {"pool_size": 8, "max_overflow": 40, "hide_parameters": True}
+"""More connections than the server has worker threads (40), so that none waits for one while it holds another. What
+statements were given, as keys and names, is nobody's to read in a log."""
 
 WRITER, LEADER = 0x74726970, 0x6C656164
 """PostgreSQL's advisory locks are numbers, the same for all that use one database."""

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from protocol.rounds import Evaluation
@@ -24,6 +24,8 @@ from services.coordinator.store.schema import (
 )
 
 Kind = Literal["entities", "relations"]
+SILENT = "silent"
+"""Of selections: members that count in a round with their rows as they were."""
 
 
 def event(session: Session) -> int:
@@ -88,13 +90,6 @@ def able_clients(session: Session, settings: TrainingSettings) -> Sequence[str]:
     return session.scalars(select(Client.id).where(*able(settings)).order_by(Client.id)).all()
 
 
-def able_clients_at(session: Session, settings: TrainingSettings, at: float) -> Sequence[str]:
-    """Who was a member at a time and could have taken part in a training, sorted."""
-    _, *holds = able(settings)
-    there = (Client.joined <= at, or_(Client.removed.is_(None), Client.removed > at))
-    return session.scalars(select(Client.id).where(*there, *holds).order_by(Client.id)).all()
-
-
 def able_count(session: Session, settings: TrainingSettings) -> int:
     """How many members can take part in a training."""
     return session.execute(select(func.count()).select_from(Client).where(*able(settings))).scalar_one()
@@ -140,6 +135,11 @@ class Turnout(NamedTuple):
     drawn: int
     waiting: int
     answers: int
+
+
+def silent(session: Session, round: int) -> Sequence[str]:
+    """Who counted in a round without having answered, as it was when its updates were complete."""
+    return session.scalars(select(Selection.client).where(Selection.round == round, Selection.phase == SILENT)).all()
 
 
 def turnout(session: Session, round: int) -> Turnout:

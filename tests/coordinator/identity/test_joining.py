@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from protocol.members import KeyRotation
-from protocol.problems import Conflict, Forbidden, InvalidRequest, NotFound
+from protocol.problems import Conflict, Forbidden, InvalidRequest, NotFound, Unauthorized
 from services.coordinator.identity.joining import join, leave, revoke, rotate
 from services.coordinator.rounds.advance import advance
 from services.coordinator.rounds.audit import audit_log
@@ -82,7 +82,7 @@ def test_every_join_rotation_and_removal_is_in_the_audit_log(local: Local) -> No
     one, two = members(1, 1)
     local.join(one, two)
     new = signer("new")
-    rotate(local.store, one.id, KeyRotation(public_key=new.public_key, proof=new.prove(one.id)))
+    rotate(local.store, one.id, KeyRotation(public_key=new.public_key, proof=new.prove(one.id)), one.id)
     leave(local.store, two.id)
     local.join(two)
     revoke(local.store, two.id)
@@ -152,7 +152,22 @@ def test_who_joins_after_a_training_has_no_say_in_its_results(local: Local) -> N
 
 def rotate_to(local: Local, client: str, name: str) -> None:
     key = signer(name)
-    rotate(local.store, client, KeyRotation(public_key=key.public_key, proof=key.prove(client)))
+    with local.store.database.read() as session:
+        present = queries.present_key(session, client).id
+    rotate(local.store, client, KeyRotation(public_key=key.public_key, proof=key.prove(client)), present)
+
+
+def test_a_rotation_that_was_signed_before_another_one_comes_too_late(local: Local) -> None:
+    """Who has stolen a key and holds a request back is put out by the owner's rotation."""
+    (one,) = members(2)
+    local.join(one)
+    rotate_to(local, one.id, "the owner's")
+    thief = signer("the thief's")
+    late = KeyRotation(public_key=thief.public_key, proof=thief.prove(one.id))
+    with pytest.raises(Unauthorized, match="replaced"):
+        rotate(local.store, one.id, late, one.id)
+    with local.store.database.read() as session:
+        assert queries.present_key(session, one.id).id == signer("the owner's").key_id
 
 
 def test_who_left_comes_back_with_the_present_key_as_the_same_client(local: Local) -> None:
@@ -187,9 +202,9 @@ def test_a_proof_is_of_one_client_and_one_key(local: Local) -> None:
     new, other = signer("new"), signer("other")
     for key, proof in ((new, new.prove(two.id)), (new, other.prove(one.id)), (new, "A" * 86)):
         with pytest.raises(InvalidRequest, match="proof"):
-            rotate(local.store, one.id, KeyRotation(public_key=key.public_key, proof=proof))
+            rotate(local.store, one.id, KeyRotation(public_key=key.public_key, proof=proof), one.id)
     with pytest.raises(InvalidRequest, match="public_key"):
-        rotate(local.store, one.id, KeyRotation(public_key="A" * 42 + "B", proof=new.prove(one.id)))
+        rotate(local.store, one.id, KeyRotation(public_key="A" * 42 + "B", proof=new.prove(one.id)), one.id)
 
 
 def test_revoking_is_final_also_for_who_has_left_and_unknown_clients_are_named(local: Local) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from protocol.problems import Conflict, Forbidden
+from protocol.problems import Conflict, Forbidden, InvalidRequest
 from services.coordinator.rounds.evaluations import accept_evaluation
 
 from ..support import Local, Member, evaluation, members
@@ -55,3 +55,11 @@ def test_the_best_version_takes_every_mode_after_the_end(local: Local) -> None:
     with pytest.raises(Conflict):
         accept_evaluation(local.store, one.id, 1, evaluation(0.4, mode="fusion", split="test"))
     assert local.view().best_mrr == pytest.approx(0.6)
+
+
+def test_metrics_weigh_no_more_than_the_triples_that_a_client_joined_with(local: Local) -> None:
+    one, _ = evaluating(local)
+    with pytest.raises(InvalidRequest) as caught:
+        accept_evaluation(local.store, one.id, 2, evaluation(1.0, 1 << 40))
+    assert caught.value.errors[0].field == "triples"
+    assert accept_evaluation(local.store, one.id, 2, evaluation(1.0, 2))[1]

@@ -111,3 +111,7 @@ def test_only_a_better_mrr_is_better() -> None:
 
 def test_without_validation_triples_the_latest_version_is_best() -> None:
     assert after_evaluation(Standing(3, None, 0), 5, None) == Standing(5, None, 0)
+
+
+def test_an_evaluation_that_nobody_answers_leaves_the_best_version_as_it_is() -> None:
+    assert after_evaluation(Standing(10, 0.5, 1), 15, None) == Standing(10, 0.5, 2)

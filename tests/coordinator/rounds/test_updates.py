@@ -1,10 +1,12 @@
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from protocol.problems import Conflict, Forbidden, InvalidRequest
-from services.coordinator.rounds.updates import MAX_MAGNITUDE
+from services.coordinator.identity.joining import revoke
+from services.coordinator.rounds.updates import MAX_MAGNITUDE, accept_update, admission
 from services.coordinator.store import queries
 
 from ..support import Local, Member, members
@@ -135,3 +137,16 @@ def test_frequencies_are_counts_of_the_client_s_own_triples(local: Local) -> Non
     assert stored(local) == 0
     local.put(one, 1, one.body({**share, "frequencies": np.array([1, 10], np.int32)}))
     assert stored(local) == 1
+
+
+def test_who_is_removed_while_its_update_comes_is_not_counted(opened: tuple[Local, list[Member]]) -> None:
+    local, (member, _) = opened
+    body = member.trained(local.share(member))
+    admitted = admission(local.store, member.id, 1)
+    revoke(local.store, member.id)
+    file = local.store.blobs.temporary()
+    file.write_bytes(body)
+    with pytest.raises(Forbidden, match="no member any more"):
+        accept_update(local.store, member.id, 1, admitted, file, hashlib.sha256(body).hexdigest())
+    assert stored(local) == 0
+    assert local.store.blobs.updates() == set()

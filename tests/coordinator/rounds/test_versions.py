@@ -6,6 +6,7 @@ from protocol.problems import NotFound
 from protocol.tensors import decode, encode
 from protocol.trainings import model_tensors
 from services.coordinator.identity.joining import join, leave
+from services.coordinator.rounds.advance import freeze
 from services.coordinator.rounds.initial import initial_rows
 from services.coordinator.rounds.shares import client_share, whole_model
 from services.coordinator.rounds.versions import write_next
@@ -168,17 +169,21 @@ def test_aggregating_again_counts_the_same_members(local: Local) -> None:
     join(local.store, late.request())
     leave(local.store, silent.id)
     assert next_version(local) == first
+    join(local.store, silent.request())
+    assert next_version(local) == first
     assert np.allclose(load(first)["entities"] - start, [[1.0], [0.5]], atol=1e-6)
 
 
 def next_version(local: Local) -> bytes:
-    """What the updates of round 1 make, were it frozen now."""
+    """What the updates of round 1 make, which is frozen the first time."""
     file = local.store.blobs.temporary()
-    with local.store.database.read() as session:
-        frozen = Round(number=1, frozen_entities=queries.row_count(session, "entities"))
-        training = queries.latest_training(session)
+    with local.store.database.write() as session:
+        training, frozen = queries.latest_training(session), session.get_one(Round, 1)
         assert training is not None
-        write_next(local.store, session, training, frozen, file)
+        if frozen.frozen_entities is None:
+            freeze(session, training, frozen, local.clock())
+    with local.store.database.read() as session:
+        write_next(local.store, session, training, session.get_one(Round, 1), file)
     return file.read_bytes()
 
 
