@@ -135,7 +135,8 @@ class _Training:
     def _train(self, view: RoundView, number: int) -> None:
         trained = self._trained(view, number)
         self.home.keep_round(number, trained)
-        self._settle(view)
+        if not self._settle(view)[number]:
+            return
         best = "" if view.best_mrr is None else f", best validation MRR {view.best_mrr:.3f}"
         done = f"round {view.rounds_done + 1} of at most {self.settings.rounds}"
         self.client.report(f"{done}: loss {trained.loss:.3f}{best}")
@@ -158,10 +159,11 @@ class _Training:
                 self.home.keep_checkpoint(number, data, Checkpoint(trainer.snapshot(), epoch + 1, loss))
         return TrainedRound(model.state(), loss, len(self.client.graph.train))
 
-    def _settle(self, view: RoundView) -> bool:
-        """Send what is trained, again if need be, and keep or drop its own rows; False where nothing is to be sent."""
-        unsettled = self.home.unsettled()
-        for number in unsettled:
+    def _settle(self, view: RoundView) -> dict[int, bool]:
+        """Send what is trained, again if need be, and keep or drop its own rows; says which rounds were taken."""
+        taken = {}
+        for number in self.home.unsettled():
+            taken[number] = False
             trained = self.home.round(number)
             try:
                 self._send(number, trained)
@@ -175,7 +177,8 @@ class _Training:
                 self.client.report(f"round {number} was trained in vain, on other triples: {refusal.detail}")
             else:
                 self.home.accept(number, own_rows(trained.state, self.settings), view.best_version)
-        return bool(unsettled)
+                taken[number] = True
+        return taken
 
     def _send(self, number: int, trained: TrainedRound) -> None:
         shared = to_wire(trained.state, self.client.graph.train, self.interaction, self.settings)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from protocol import tensors
 from protocol.encoding import ENCODE_GRADIENT_REPLY_TENSORS, ENCODE_REPLY_TENSORS
 from protocol.info import Info
-from protocol.problems import BodyTooLarge, InvalidRequest
+from protocol.problems import BodyTooLarge, InvalidRequest, NotFound
 from protocol.trainings import ScorerIdentity
 from trainer.interactions.llama import EncoderCall, Floats
 from trainer.service import Service
@@ -152,6 +152,8 @@ class ScorerClient:
         self._called = time.monotonic()
         try:
             arrays, message = tensors.decode(self.service.tensors("POST", path, body), specs, sizes)
+        except NotFound as error:
+            raise WrongScorer(f"there is no scorer at {self.service.url} any more: {error.detail}") from error
         except (BodyTooLarge, InvalidRequest):
             self._ask_again()  # another scorer may refuse, or answer otherwise, what the former one took
             raise

@@ -61,7 +61,7 @@ def join(
     `llama`) sees the vectors and the pairs that they stand in; names only with `--names`. *Other clients* see averaged
     rows of entities they hold.
 
-    Kill it and start it again at any time: it goes on where it was.
+    Kill it and start it again at any time: it goes on from its last epoch, or begins to conclude anew.
 
     Example: `tripleherd join --data data/umls/client_0 --shared-key-file key --invitation-file invitation`
     """
