@@ -84,12 +84,12 @@ def test_a_full_disk_is_told_and_the_round_goes_on_once_there_is_room(small_disk
             file.write(bytes(4096))
     reply = server.put_update(one, 1, bodies[0])
     assert (reply.status_code, reply.json()["type"]) == (507, "urn:tripleherd:problem:storage-full")
-    assert server.http.get("/ready").status_code in (503, 507)
+    _until(lambda: server.http.get("/ready").status_code in (503, 507))
     assert server.http.get("/health").status_code == 200
     filler.unlink()
     assert [server.put_update(m, 1, b).status_code for m, b in zip((one, two), bodies, strict=True)] == [201, 201]
     server.until(2, "training")
-    assert server.http.get("/ready").status_code == 200
+    _until(lambda: server.http.get("/ready").status_code == 200)
     server.close()
 
 
@@ -102,7 +102,7 @@ def test_a_lost_database_is_told_and_survived(tmp_path: Path, postgres: Postgres
     body = one.trained(server.share(one, 1))
     postgres.stop()
     try:
-        assert server.http.get("/ready").status_code == 503
+        _until(lambda: server.http.get("/ready").status_code == 503)
         reply = server.put_update(one, 1, body)
         assert (reply.status_code, "postgresql" in reply.text) == (503, False)
     finally:
