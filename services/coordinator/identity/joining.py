@@ -30,7 +30,7 @@ def join(store: Store, request: JoinRequest) -> JoinReply:
         Forbidden: The client was removed by an operator, or has replaced this key.
         InvalidRequest: The public key is none.
     """
-    public = _public(request.public_key)
+    public = public_key(request.public_key)
     key_id = thumbprint(public)
     digest = hashlib.sha256("\n".join([*request.entities, "", *request.relations]).encode()).hexdigest()
     entity_rows = _global_rows(store, "entities", request.entities)
@@ -114,7 +114,7 @@ def rotate(store: Store, client: str, rotation: KeyRotation, signed_by: str) -> 
         Conflict: The new key is, or was, some client's already.
         InvalidRequest: The public key is none, or the proof is not its.
     """
-    public = _public(rotation.public_key)
+    public = public_key(rotation.public_key)
     if not proves(rotation.proof, client, rotation.public_key):
         raise InvalidRequest.of("proof", "not the new key's signature of `protocol.signatures.rotation_words`")
     with store.database.write() as session:
@@ -133,7 +133,12 @@ def rotate(store: Store, client: str, rotation: KeyRotation, signed_by: str) -> 
         return JoinReply(client=client)
 
 
-def _public(text: str) -> bytes:
+def public_key(text: str) -> bytes:
+    """The 32 bytes of a message's `public_key`.
+
+    Raises:
+        InvalidRequest: It is none.
+    """
     try:
         return public_bytes(text)
     except ValueError as error:

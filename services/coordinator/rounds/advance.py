@@ -75,15 +75,13 @@ def _rows(session: Session, found: Situation) -> tuple[Training, Round]:
 
 def _open_first(store: Store, found: Situation, now: float) -> None:
     """Keep the initial version, then open the training's first round with it."""
-    file = store.blobs.temporary()
-    try:
-        with store.database.read() as session:
-            training = session.get_one(Training, found.training)
-            number = (queries.last_number(session) or 0) + 1
-            versions.write_initial(session, training.fixed(), file)
-        digest = _keep(store, number, file)
-    finally:
-        file.unlink(missing_ok=True)
+    with store.database.read() as session:
+        number = (queries.last_number(session) or 0) + 1
+
+    def write(session: Session, file: Path) -> None:
+        versions.write_initial(session, session.get_one(Training, found.training).fixed(), file)
+
+    digest = _keep(store, number, write)
     with store.database.write() as session:
         if situation(session, now) == found:
             training = session.get_one(Training, found.training)
@@ -94,13 +92,9 @@ def _aggregate(store: Store, found: Situation, now: float) -> None:
     """Keep the version that the frozen updates make, then close the round and open the next with that version."""
     assert found.round is not None
     number = found.round + 1
-    file = store.blobs.temporary()
-    try:
-        with store.database.read() as session:
-            versions.write_next(store, session, *_rows(session, found), file)
-        digest = _keep(store, number, file)
-    finally:
-        file.unlink(missing_ok=True)
+    digest = _keep(
+        store, number, lambda session, file: versions.write_next(store, session, *_rows(session, found), file)
+    )
     failpoint("model.stored")
     with store.database.write() as session:
         if situation(session, now) == found:
@@ -112,11 +106,17 @@ def _aggregate(store: Store, found: Situation, now: float) -> None:
     failpoint("round.opened")
 
 
-def _keep(store: Store, version: int, file: Path) -> str:
-    """Keep a version; returns its SHA-256, hex."""
-    with file.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-    store.blobs.keep_model(version, file)
+def _keep(store: Store, version: int, write: Callable[[Session, Path], None]) -> str:
+    """Have a version written to a temporary file, and keep it; returns its SHA-256, hex."""
+    file = store.blobs.temporary()
+    try:
+        with store.database.read() as session:
+            write(session, file)
+        with file.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        store.blobs.keep_model(version, file)
+    finally:
+        file.unlink(missing_ok=True)
     return digest
 
 
@@ -187,7 +187,7 @@ def freeze(session: Session, training: Training, current: Round, now: float) -> 
 
 def _settle(session: Session, training: Training, current: Round, now: float) -> None:
     """Decide on the evaluated version: it may be the best so far, and the training may end with it."""
-    evaluations = list(queries.federation_valid(session, current.number).values())
+    evaluations = queries.federation_valid(session, current.number)
     mrr = mean_evaluation(evaluations).sides["both"].mrr if evaluations else None
     before = lifecycle.Standing(training.best_version, training.best_mrr, training.stale)
     after = lifecycle.after_evaluation(before, current.number, mrr)

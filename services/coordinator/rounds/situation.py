@@ -48,7 +48,7 @@ def _facts(session: Session, training: Training, current: Round | None, now: flo
     phase = current.phase
     at = Facts("selecting", able, attempt=current.attempt, deadline=current.deadline, now=now)
     if phase == "evaluating":
-        answered = set(queries.federation_valid(session, current.number))
+        answered = queries.evaluated(session, current.number)
         waiting = set(_validating(session, current)) - answered
         return replace(at, phase="evaluating", waiting=len(waiting), answers=len(answered))
     if phase == "training":

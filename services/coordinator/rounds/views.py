@@ -101,7 +101,7 @@ def _parts(session: Session, current: Round) -> tuple[frozenset[str], frozenset[
     if current.phase == "training":
         answered = frozenset(session.scalars(select(Update.client).where(Update.round == current.number)))
     elif current.phase == "evaluating":
-        answered = frozenset(queries.federation_valid(session, current.number))
+        answered = frozenset(queries.evaluated(session, current.number))
     else:
         return frozenset(), frozenset()
     return frozenset(queries.selected(session, current.number, current.phase)), answered

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Depends, Path, Request
 from starlette.concurrency import run_in_threadpool
 
 from protocol.members import Clients, JoinReply, JoinRequest, KeyRotation
-from protocol.problems import Forbidden, InvalidRequest, NotFound, Unauthorized
-from protocol.signatures import public_bytes, thumbprint
+from protocol.problems import Forbidden, NotFound, Unauthorized
+from protocol.signatures import thumbprint
 from services.coordinator import openapi
 from services.coordinator.identity.gate import (
     SCHEME,
@@ -18,7 +18,7 @@ from services.coordinator.identity.gate import (
     signed_body,
     signing_key,
 )
-from services.coordinator.identity.joining import join, leave, revoke, rotate
+from services.coordinator.identity.joining import join, leave, public_key, revoke, rotate
 from services.coordinator.identity.members import clients
 from services.coordinator.routes.common import (
     GUARDED,
@@ -55,10 +55,7 @@ async def join_federation(request: Request, store: StoreDep, worker: WorkerDep, 
     limit = min(settings.max_body_bytes, MAX_JOIN_BYTES)
     body = await signed_body(request, limit, settings.body_seconds)
     message = await run_in_threadpool(parse_json, JoinRequest, body)
-    try:
-        public = public_bytes(message.public_key)
-    except ValueError as error:
-        raise InvalidRequest.of("public_key", "not an Ed25519 public key") from error
+    public = public_key(message.public_key)
     if thumbprint(public) != signed.key_id:
         raise Unauthorized("the request is signed by another key than the one in its body")
     await gate.prove(request, signed, public)

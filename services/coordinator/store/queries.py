@@ -129,17 +129,17 @@ def selected(session: Session, round: int, phase: str) -> Sequence[str]:
     return session.scalars(members.order_by(Selection.client)).all()
 
 
+def silent(session: Session, round: int) -> Sequence[str]:
+    """Who counted in a round without having answered, as it was when its updates were complete."""
+    return session.scalars(select(Selection.client).where(Selection.round == round, Selection.phase == SILENT)).all()
+
+
 class Turnout(NamedTuple):
     """Members drawn to train in a round, those of them without an update, and updates, also of who has left since."""
 
     drawn: int
     waiting: int
     answers: int
-
-
-def silent(session: Session, round: int) -> Sequence[str]:
-    """Who counted in a round without having answered, as it was when its updates were complete."""
-    return session.scalars(select(Selection.client).where(Selection.round == round, Selection.phase == SILENT)).all()
 
 
 def turnout(session: Session, round: int) -> Turnout:
@@ -161,11 +161,15 @@ def updates(session: Session, round: int) -> Sequence[Update]:
     return session.scalars(select(Update).where(Update.round == round).order_by(Update.client)).all()
 
 
-def federation_valid(session: Session, round: int) -> dict[str, Evaluation]:
-    """What decides on the version of a round: its clients' metrics on their validation triples, by client id."""
-    rows = session.scalars(
-        select(EvaluationRow).where(
-            EvaluationRow.round == round, EvaluationRow.mode == "federation", EvaluationRow.split == "valid"
-        )
-    )
-    return {row.client: Evaluation.model_validate_json(row.content) for row in rows}
+_DECIDES = (EvaluationRow.mode == "federation", EvaluationRow.split == "valid")
+
+
+def federation_valid(session: Session, round: int) -> list[Evaluation]:
+    """What decides on the version of a round: its clients' metrics on their validation triples."""
+    rows = session.scalars(select(EvaluationRow.content).where(EvaluationRow.round == round, *_DECIDES))
+    return [Evaluation.model_validate_json(content) for content in rows]
+
+
+def evaluated(session: Session, round: int) -> set[str]:
+    """The clients whose metrics decide on the version of a round."""
+    return set(session.scalars(select(EvaluationRow.client).where(EvaluationRow.round == round, *_DECIDES)))

@@ -88,7 +88,7 @@ def resent(server: Server, request: httpx.Request, **changes: object) -> httpx.R
     """The captured request again, with a part of it exchanged."""
     parts = {"method": request.method, "url": request.url, "headers": request.headers, "content": request.content}
     parts |= changes
-    return server.http.send(httpx.Request(**parts))  # type: ignore[arg-type]
+    return server.http.send(httpx.Request(**parts))  # type: ignore[arg-type]  # parts of a request
 
 
 def test_a_captured_request_is_of_no_use(server: Server) -> None:
