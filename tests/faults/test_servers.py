@@ -1,8 +1,5 @@
 """Whole servers under what operators meet: a restart under load, a full disk, a lost database, two on one database."""
 
-import os
-import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +11,7 @@ import httpx
 import pytest
 
 from tests.coordinator.support import Member, Server, members, writable
+from tests.disks import fill, small_disk
 from tests.postgres import Postgres
 
 pytestmark = pytest.mark.faults
@@ -60,15 +58,10 @@ def test_a_restart_under_load_loses_no_request_that_was_begun(tmp_path: Path) ->
     server.close()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={24 * MIB}", "tmpfs", str(disk)]
-    if os.geteuid() or not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("a small file system can be mounted by root only")
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
+@pytest.fixture(name="small_disk")
+def disk_of_a_few_updates(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path, 24 * MIB) as disk:
+        yield disk
 
 
 def test_a_full_disk_is_told_and_the_round_goes_on_once_there_is_room(small_disk: Path) -> None:
@@ -78,10 +71,7 @@ def test_a_full_disk_is_told_and_the_round_goes_on_once_there_is_room(small_disk
     server.begin(clients=2, dim=256, rounds=2, evaluate_every=2)
     server.until(1, "training")
     bodies = [member.trained(server.share(member, 1)) for member in (one, two)]
-    filler = small_disk / "filler"
-    with filler.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(4096))
+    filler = fill(small_disk)
     reply = server.put_update(one, 1, bodies[0])
     assert (reply.status_code, reply.json()["type"]) == (507, "urn:tripleherd:problem:storage-full")
     _until(lambda: server.http.get("/ready").status_code in (503, 507))

@@ -2,11 +2,10 @@
 
 import errno
 import os
-import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,31 +15,17 @@ from services.coordinator.store import queries
 from services.coordinator.store.blobs import update_name
 from services.coordinator.store.database import Database
 from services.coordinator.store.store import DATABASE_FILE, StoreUnusable, open_store
+from tests.disks import fill, small_disk
 
 from .places import CLIENT, DIGEST, Place, accept, begin, keep_model, keep_update, model, update
 
 SMALL = 4 << 20
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system with room for 4 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL}", "tmpfs", str(disk)]
-    if os.geteuid() or not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("a small file system can be mounted by root only")
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """A file that takes all the room there is."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(4096))
-    return filler
+@pytest.fixture(name="small_disk")
+def disk_of_four_mebibytes(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path, SMALL) as disk:
+        yield disk
 
 
 @contextmanager
