@@ -18,8 +18,8 @@ from benchmarks.prefix_ways import CANDIDATES, packed_row, prefix_cache
 from benchmarks.subject import PREFIX, SUFFIX, arrays, call_of, candidates
 from services.scorer.engine.engine import Engine
 from services.scorer.engine.tasks import Task
-from services.scorer.model.embedded import build_tokenizer
 from services.scorer.model.loading import Loaded
+from services.scorer.model.random_llama import build_tokenizer
 from services.scorer.requests import ScoreGradient
 from services.scorer.settings import Settings
 from services.scorer.templates import load as load_templates

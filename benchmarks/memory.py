@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--large", action="store_true", help="SmolLM2-135M's shape, 4,000 triples (some minutes)")
     large = parser.parse_args().large
-    folder, hidden = (str(checkpoint()), SMOLLM2_135M["hidden_size"]) if large else ("embedded", 128)
+    folder, hidden = (str(checkpoint()), SMOLLM2_135M["hidden_size"]) if large else ("embedded", 192)
     triples, each = (LARGE_TRIPLES, LARGE_EACH) if large else (TRIPLES, EACH)
     parts = arrays(candidates(100, each // 100), hidden)
     scored = tensors.encode(parts)

@@ -18,8 +18,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from protocol import tensors
 from services.scorer.engine.engine import Engine
-from services.scorer.model.embedded import build_tokenizer
 from services.scorer.model.loading import load
+from services.scorer.model.random_llama import build_tokenizer
 from services.scorer.requests import ScoreCall, Slots
 from services.scorer.settings import Settings
 from services.scorer.templates import load as load_templates

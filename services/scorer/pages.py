@@ -1,5 +1,6 @@
 """The words of the scorer's API page: descriptions, examples that run on the embedded model, tensor layouts."""
 
+import json
 from typing import Any
 
 from pydantic import BaseModel
@@ -21,7 +22,9 @@ from protocol.scoring import (
     ScoreReply,
     ScoreRequest,
 )
-from services.scorer.model.embedded import HIDDEN
+from services.scorer.model.loading import EMBEDDED_FOLDER
+
+HIDDEN: int = json.loads((EMBEDDED_FOLDER / "config.json").read_text(encoding="utf-8"))["hidden_size"]
 
 DESCRIPTION = """\
 One frozen LLaMA that scores triples (head, relation, tail). A slot of a prompt is filled by text, by trained vectors

@@ -22,8 +22,9 @@ class Settings(BaseSettings):
     model: str = Field(
         "embedded",
         min_length=1,
-        description="`embedded` (a tiny LLaMA made in code, no network), a hub id as `meta-llama/Llama-3.2-1B`, or a "
-        "folder with config.json, *.safetensors and a tokenizer. With the `openai` backend, that server's name for it.",
+        description="`embedded` (a small trained LLaMA that ships with the scorer, no network), a hub id as "
+        "`meta-llama/Llama-3.2-1B`, a folder with config.json, *.safetensors and a tokenizer, or `random` (untrained "
+        "weights, made in code). With the `openai` backend, that server's name for it.",
     )
     revision: str | None = Field(None, description="Branch, tag or commit of a hub model; a commit pins the weights.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
@@ -38,6 +39,14 @@ class Settings(BaseSettings):
         None, description="`8bit` or `4bit` weights (bitsandbytes); needs the `gpu` extra."
     )
     cache_dir: str | None = Field(None, description="Where hub models are kept; by default the hub client's own cache.")
+    random_seed: int = Field(20_260_101, ge=0, lt=1 << 63, description="Of the weights of the model `random`.")
+    random_hidden: int = Field(128, ge=2, le=16_384, description="Hidden size of the model `random`.")
+    random_layers: int = Field(1, ge=1, le=256, description="Its layers.")
+    random_heads: int = Field(4, ge=1, le=256, description="Its attention heads.")
+    random_key_value_heads: int | None = Field(
+        None, ge=1, le=256, description="Its heads of keys and values; by default as many as attention heads."
+    )
+    random_intermediate: int = Field(256, ge=1, le=65_536, description="Width of its MLPs.")
     templates: Path | None = Field(
         None, description="A folder of prompt templates (*.toml), or one such file, beside those that ship."
     )

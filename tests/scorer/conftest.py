@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from services.scorer.model import embedded
+from services.scorer.model import random_llama
 from services.scorer.service import Service
 from services.scorer.settings import Settings
 
@@ -17,7 +17,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """A client of a scorer with the embedded model and small limits, a process of its own."""
+    """A client of a scorer with the random model and small limits, a process of its own."""
     limits = {
         "SCORER_MAX_BODY_BYTES": "400000",
         "SCORER_MAX_PROMPTS": "600",
@@ -37,12 +37,12 @@ class Known(Served):
     hidden: int
 
 
-@pytest.fixture(scope="session", params=["embedded", "another shape"])
+@pytest.fixture(scope="session", params=["random", "another shape"])
 def known(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
-    """The embedded model, and a checkpoint of three layers, grouped queries and scaled rotation."""
-    name, model = "embedded", None
-    if request.param == "embedded":
-        model, _ = embedded.build()
+    """The random model, and a checkpoint of three layers, grouped queries and scaled rotation."""
+    name, model = "random", None
+    if request.param == "random":
+        model, _ = random_llama.build(Settings(model=name))
     else:
         model = tiny(layers=3, kv_heads=1, rope=LLAMA3_ROPE)
         model.config.max_position_embeddings = 2048
@@ -56,4 +56,4 @@ def known(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="session")
 def service() -> Service:
-    return Service(Settings(model="embedded"))
+    return Service(Settings(model="random"))

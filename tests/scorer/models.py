@@ -12,7 +12,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from services.scorer.engine.engine import Engine
 from services.scorer.engine.tasks import Task
-from services.scorer.model import embedded
+from services.scorer.model import random_llama
 from services.scorer.model.loading import Loaded
 from services.scorer.templates import Template
 
@@ -42,7 +42,7 @@ def tiny(
 ) -> Any:
     """A LLaMA with random weights in float32, frozen."""
     config = LlamaConfig(
-        vocab_size=len(embedded.build_tokenizer()),
+        vocab_size=len(random_llama.build_tokenizer()),
         hidden_size=hidden,
         intermediate_size=48,
         num_hidden_layers=layers,
@@ -72,13 +72,13 @@ def exact(model: Any) -> Any:
 
 
 def loaded(model: Any) -> Loaded:
-    return Loaded(model, embedded.build_tokenizer(), "tiny", "0")
+    return Loaded(model, random_llama.build_tokenizer(), "tiny", "0")
 
 
 def save(folder: Path, model: Any | None = None) -> Path:
     """A checkpoint folder as the hub holds them."""
     (tiny() if model is None else model).save_pretrained(folder)
-    embedded.build_tokenizer().save_pretrained(folder)
+    random_llama.build_tokenizer().save_pretrained(folder)
     return folder
 
 
@@ -88,7 +88,7 @@ Slot = tuple[str | None, Tensor | None]
 
 @lru_cache
 def _tokenizer() -> Any:
-    return embedded.build_tokenizer()
+    return random_llama.build_tokenizer()
 
 
 def ids(text: str) -> list[int]:

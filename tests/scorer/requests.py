@@ -15,7 +15,7 @@ from protocol.ranking import RANK_REPLY_TENSORS
 from protocol.scoring import SCORE_GRADIENT_REPLY_TENSORS, SCORE_REPLY_TENSORS
 
 HIDDEN = 128
-"""Of the embedded model."""
+"""Of the random model."""
 ST = {"content-type": tensors.MEDIA_TYPE}
 JSON = {"content-type": "application/json"}
 QUERY: dict[str, Any] = {"entities": [{"name": "a"}], "relations": [{"name": "r"}], "queries": [[0, 0]]}

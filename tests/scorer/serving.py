@@ -38,12 +38,13 @@ def free_port() -> int:
 def start(log: Path, port: int, **environment: str) -> subprocess.Popen[bytes]:
     """The scorer's process; its output goes to `log`."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SCORER_", "HF_", "TRANSFORMERS_"))}
+    settings = {"SCORER_MODEL": "random", "SCORER_THREADS": "1"} | environment
     command = [sys.executable, "-m", "uvicorn", "services.scorer.app:create_app", "--factory", "--port", str(port)]
     with log.open("wb") as output:
         return subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**inherited, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "SCORER_THREADS": "1", **environment},
+            env={**inherited, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **settings},
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -210,7 +211,7 @@ class Served(httpx.Client):
 
 @contextmanager
 def served(**settings: Any) -> Iterator[Served]:
-    running = Served(Settings(**({"threads": 1} | settings)))
+    running = Served(Settings(**({"model": "random", "threads": 1} | settings)))
     try:
         yield running
     finally:

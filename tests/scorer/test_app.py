@@ -10,7 +10,7 @@ import pytest
 from protocol import problems, tensors
 from services.scorer import pages
 from services.scorer.app import create_app
-from services.scorer.model import embedded
+from services.scorer.model import random_llama
 from services.scorer.settings import Settings
 from services.scorer.templates import load
 
@@ -38,7 +38,7 @@ def test_every_example_of_the_api_page_is_answered(client: Process, path: str, n
 
 
 def test_the_api_page_declares_every_refusal_with_an_example() -> None:
-    document = create_app(Settings(model="embedded")).openapi()
+    document = create_app(Settings(model="random")).openapi()
     for path in EXAMPLES:
         operation = document["paths"][path]["post"]
         declared = {"200", "401", "408", "413", "415", "422", "424", "429", "500", "503"}
@@ -53,7 +53,7 @@ def test_the_api_page_declares_every_refusal_with_an_example() -> None:
 
 
 def test_the_api_page_refers_to_nothing_that_is_not_there() -> None:
-    text = json.dumps(document := create_app(Settings(model="embedded")).openapi())
+    text = json.dumps(document := create_app(Settings(model="random")).openapi())
     assert "HTTPValidationError" not in text
     names = set(document["components"]["schemas"])
     assert all(reference.split('"')[0] in names for reference in text.split("#/components/schemas/")[1:])
@@ -65,7 +65,7 @@ def test_status_routes(client: Process) -> None:
     assert client.get("/health").json() == {"status": "alive"}
     assert client.get("/ready").json() == {"status": "ready"}
     info = client.get("/info").json()
-    assert (info["backend"], info["model"], info["hidden"]) == ("llama", "embedded", HIDDEN)
+    assert (info["backend"], info["model"], info["hidden"]) == ("llama", "random", HIDDEN)
     assert info["readouts"] == ["likelihood", "number", "state", "verdict"]
     assert info["limits"]["max_prompts"] == 600
     assert info["limits"]["max_prompt_tokens"] == 300
@@ -124,7 +124,7 @@ def encode_grads() -> Any:
 
 
 def test_who_has_not_the_key_may_see_that_the_scorer_lives_and_nothing_else() -> None:
-    with served(model="embedded", api_key=KEY) as locked:
+    with served(model="random", api_key=KEY) as locked:
         for path in ("/health", "/ready", "/docs", "/openapi.json"):
             assert locked.get(path).status_code == 200
         calls = [locked.build_request("POST", path, json=SHORT) for path in EXAMPLES]
@@ -141,7 +141,7 @@ def test_who_has_not_the_key_may_see_that_the_scorer_lives_and_nothing_else() ->
 
 
 def test_a_body_without_the_key_is_not_read() -> None:
-    with served(model="embedded", api_key=KEY, max_body_bytes=1024) as locked:
+    with served(model="random", api_key=KEY, max_body_bytes=1024) as locked:
         assert locked.post("/score", content=b"x" * 5000).status_code == 401
 
 
@@ -156,7 +156,7 @@ HEADS = 'text = "of {tail} and {relation}: {head}"\nreadouts = ["state"]\n'
 def test_templates_of_a_folder_stand_beside_those_that_ship(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(OWN)
     (tmp_path / "asks-head.toml").write_text(HEADS)
-    with served(model="embedded", templates=tmp_path) as running:
+    with served(model="random", templates=tmp_path) as running:
         info = running.get("/info").json()
         assert set(info["templates"]) == {*load(), "mine", "asks-head"}
         assert info["templates"]["mine"]["labels"] == ["or", "no"]
@@ -164,7 +164,7 @@ def test_templates_of_a_folder_stand_beside_those_that_ship(tmp_path: Path) -> N
         assert told["template_hash"] == info["templates"]["mine"]["hash"] != running.post("/score", json=SHORT).json()
         template = load(tmp_path)["mine"]
         slots = {"head": ("a", None), "relation": ("b", None), "tail": ("c", None)}
-        plain = float(plain_score(embedded.build()[0], template, slots).detach())
+        plain = float(plain_score(random_llama.build(Settings(model="random"))[0], template, slots).detach())
         assert told["scores"] == pytest.approx([plain], abs=1e-4)
         ranked = running.post("/rank", json={"head": "a", "relation": "b", "candidates": ["c"], "template": "mine"})
         assert ranked.json()["results"][0]["score"] == pytest.approx(told["scores"][0], abs=1e-5)
@@ -175,14 +175,14 @@ def test_templates_of_a_folder_stand_beside_those_that_ship(tmp_path: Path) -> N
 
 def test_a_template_may_be_one_file(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(OWN)
-    with served(model="embedded", templates=tmp_path / "mine.toml") as running:
+    with served(model="random", templates=tmp_path / "mine.toml") as running:
         assert running.post("/score", json=SHORT | {"template": "mine"}).status_code == 200
         assert running.post("/score", json=SHORT | {"template": "mine", "readout": "number"}).status_code == 422
 
 
 def test_a_template_that_cannot_be_used_ends_the_start_with_one_line(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("text = '{head} {relation}'\nreadouts = ['state']")
-    code, log = fails_to_start(tmp_path, SCORER_MODEL="embedded", SCORER_TEMPLATES=str(tmp_path))
+    code, log = fails_to_start(tmp_path, SCORER_MODEL="random", SCORER_TEMPLATES=str(tmp_path))
     assert code != 0
     assert "Traceback" not in log
     told = [line for line in log.splitlines() if "SCORER_TEMPLATES" in line]

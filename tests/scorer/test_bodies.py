@@ -202,7 +202,7 @@ def test_noise_is_refused(client: Process, media: str, body: bytes) -> None:
 @pytest.fixture(scope="module")
 def hasty() -> Iterator[Served]:
     """A scorer with two places that waits for a second at most."""
-    with served(model="embedded", queue=1, workers=1, body_seconds=1) as running:
+    with served(model="random", queue=1, workers=1, body_seconds=1) as running:
         yield running
 
 

@@ -31,7 +31,7 @@ from .serving import Process
 @lru_cache
 def declared(path: str) -> set[str]:
     """The statuses of a route on the API page."""
-    return set(create_app(Settings(model="embedded")).openapi()["paths"][path]["post"]["responses"])
+    return set(create_app(Settings(model="random")).openapi()["paths"][path]["post"]["responses"])
 
 
 def refused(reply: httpx.Response, kind: type[problems.ProblemError], *words: str) -> problems.Problem:

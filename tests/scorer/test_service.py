@@ -2,14 +2,16 @@
 
 import asyncio
 import json
+import math
 import threading
 from typing import Any
 
 import pytest
+import torch
 
 from protocol.problems import BodyTooLarge, InvalidRequest
 from services.scorer.metrics import Metrics
-from services.scorer.model import embedded
+from services.scorer.model import random_llama
 from services.scorer.model.loading import LoadError
 from services.scorer.service import READERS, Service
 from services.scorer.settings import Settings
@@ -20,7 +22,7 @@ from .serving import PATIENCE, served
 
 
 def warmed(**settings: Any) -> Service:
-    service = Service(Settings(**settings))
+    service = Service(Settings(model="random", **settings))
     asyncio.run(service.warm())
     return service
 
@@ -40,13 +42,13 @@ def test_a_limit_that_no_call_can_keep_ends_the_start_and_is_named(limit: str) -
 
 
 def test_a_model_that_fails_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "STANDARD_DEVIATION", float("nan"))
-    with pytest.raises(LoadError, match="cannot use 'embedded': the model produced NaN"):
+    monkeypatch.setattr(random_llama, "_normal", lambda shape, generator: torch.full(shape, math.nan))
+    with pytest.raises(LoadError, match="cannot use 'random': the model produced NaN"):
         warmed()
 
 
 def test_a_model_without_words_for_yes_and_no_still_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "WORDS", [word for word in embedded.WORDS if word not in (" yes", " no")])
+    monkeypatch.setattr(random_llama, "WORDS", [word for word in random_llama.WORDS if word not in (" yes", " no")])
     with served() as running:
         info = running.get("/info").json()
         assert info["readouts"] == ["likelihood", "number", "state"]
@@ -110,11 +112,11 @@ def test_a_refusal_does_not_reach_the_model(service: Service, monkeypatch: pytes
 def test_info_names_what_is_loaded(service: Service) -> None:
     info = service.info
     assert (info.backend, info.architecture, info.dtype, info.device) == ("llama", "LlamaForCausalLM", "float32", "cpu")
-    assert (info.hidden, info.layers, info.vocabulary) == (HIDDEN, embedded.LAYERS, len(embedded.build_tokenizer()))
-    assert info.limits.max_prompt_tokens == min(Settings().max_prompt_tokens, embedded.POSITIONS)
+    assert (info.hidden, info.layers, info.vocabulary) == (HIDDEN, 1, len(random_llama.build_tokenizer()))
+    assert info.limits.max_prompt_tokens == min(Settings().max_prompt_tokens, random_llama.POSITIONS)
     assert info.batch_tokens > 0
 
 
 def test_the_metrics_are_those_that_were_given() -> None:
     metrics = Metrics()
-    assert Service(Settings(), metrics).metrics is metrics
+    assert Service(Settings(model="random"), metrics).metrics is metrics

@@ -53,6 +53,11 @@ def read(folder: Path) -> Checkpoint:
     return Checkpoint(folder, config, tensors)
 
 
+def planned(config: LlamaConfig) -> Checkpoint:
+    """What a model of that configuration would be in float32. It has no folder, and takes no memory."""
+    return Checkpoint(Path(), config, {name: Stored(shape, "F32") for name, shape in _shapes(config).items()})
+
+
 def digest(folder: Path) -> str:
     """SHA-256 over the folder's configuration, weights and tokenizer files, hexadecimal."""
     found = hashlib.sha256()
@@ -116,9 +121,13 @@ def _header(file: Path) -> dict[str, Stored]:
 
 
 def _check_shapes(config: LlamaConfig, tensors: dict[str, Stored]) -> None:
-    with torch.device("meta"):
-        expected = LlamaForCausalLM(config).state_dict()
+    expected = _shapes(config)
     for name in sorted(expected.keys() & tensors.keys()):
-        shape, wanted = tensors[name].shape, tuple(expected[name].shape)
+        shape, wanted = tensors[name].shape, expected[name]
         if shape != wanted:
             raise LoadError(f"{name} is {list(shape)}, but by config.json it should be {list(wanted)}; fetch it again")
+
+
+def _shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in LlamaForCausalLM(config).state_dict().items()}

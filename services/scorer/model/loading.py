@@ -1,4 +1,4 @@
-"""Loads the model: the embedded one, a hub id through HF_ENDPOINT, or a local folder. Weights are safetensors only.
+"""Loads the model: the embedded one, a hub id through HF_ENDPOINT, a folder, or a random one. Only safetensors is read.
 
 Whatever goes wrong here ends the process, so every failure is a `LoadError` of one line that says the way out.
 """
@@ -12,13 +12,16 @@ import torch
 from transformers import AutoTokenizer, LlamaForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from services.scorer.model import checkpoint, embedded, hub, memory, placement, quantization
+from services.scorer.model import checkpoint, hub, memory, placement, quantization, random_llama
 from services.scorer.model.checkpoint import LoadError
 from services.scorer.settings import Settings
 
-__all__ = ["EMBEDDED", "LoadError", "Loaded", "load"]
+__all__ = ["EMBEDDED", "EMBEDDED_FOLDER", "RANDOM", "LoadError", "Loaded", "load"]
 
 EMBEDDED = "embedded"
+EMBEDDED_FOLDER = Path(__file__).parent.parent / "embedded_model"
+"""The checkpoint that ships; docs/embedded-model.md tells how it was made."""
+RANDOM = "random"
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,9 @@ def load(settings: Settings) -> Loaded:
     transformers_logging.set_verbosity_error()  # what it reports of missing weights is in the LoadError
     device = placement.choose_device(settings)
     dtype = placement.choose_dtype(settings.dtype, device)
-    path = Path(settings.model).expanduser()
-    if settings.model == EMBEDDED:
-        model, tokenizer, revision = _embedded(settings, device, dtype)
+    path = EMBEDDED_FOLDER if settings.model == EMBEDDED else Path(settings.model).expanduser()
+    if settings.model == RANDOM:
+        model, tokenizer, revision = _random(settings, device, dtype)
     elif path.is_dir():
         model, tokenizer = _from_folder(path, settings, device, dtype)
         revision = checkpoint.digest(path)
@@ -64,11 +67,11 @@ def load(settings: Settings) -> Loaded:
     return Loaded(model.requires_grad_(False).eval(), tokenizer, settings.model, revision)
 
 
-def _embedded(settings: Settings, device: str, dtype: torch.dtype) -> tuple[Any, Any, str]:
+def _random(settings: Settings, device: str, dtype: torch.dtype) -> tuple[Any, Any, str]:
     for setting, value in (("QUANTIZATION", settings.quantization), ("DEVICE_MAP", settings.device_map)):
         if value is not None:
-            raise LoadError(f"the embedded model is too small for SCORER_{setting}; unset it, or set SCORER_MODEL")
-    model, tokenizer = embedded.build()
+            raise LoadError(f"SCORER_{setting} is for weights that are read from files; unset it, or set SCORER_MODEL")
+    model, tokenizer = random_llama.build(settings)
     revision = _weights_digest(model)
     placement.move(model, device, dtype)
     return model, tokenizer, revision

@@ -14,7 +14,7 @@ from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpe
 from pydantic import ValidationError
 
 from protocol.messages import Usage
-from services.scorer.model.loading import EMBEDDED, LoadError
+from services.scorer.model.loading import EMBEDDED, RANDOM, LoadError
 from services.scorer.remote.access import check_url, key_of, length_field
 from services.scorer.remote.answers import Answer, Reply, ReplyUsage
 from services.scorer.remote.budget import Bill, Budget
@@ -39,7 +39,7 @@ class Remote:
         Raises:
             LoadError: A setting is missing, or contradicts another.
         """
-        if settings.model == EMBEDDED:
+        if settings.model in (EMBEDDED, RANDOM):
             raise LoadError("SCORER_BACKEND is openai: set SCORER_MODEL to that server's name for its model")
         check_url(settings.openai_base_url)
         self._settings = settings

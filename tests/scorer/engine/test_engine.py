@@ -12,7 +12,7 @@ from services.scorer.engine.engine import Engine
 from services.scorer.engine.tasks import Task
 from services.scorer.engine.trees import FAMILY
 from services.scorer.engine.words import NoSingleTokens
-from services.scorer.model import embedded
+from services.scorer.model import random_llama
 from services.scorer.model.loading import Loaded
 from services.scorer.requests import EncodeCall, ScoreCall, ScoreGradient, SlotText
 from services.scorer.results import Gradients
@@ -222,7 +222,7 @@ def test_descriptions_are_cut_to_the_scorers_budget() -> None:
 
 
 def test_a_tokenizer_without_a_first_token_needs_none() -> None:
-    tokenizer = embedded.build_tokenizer()
+    tokenizer = random_llama.build_tokenizer()
     tokenizer.bos_token = None
     bare = exact_model()
     run = Engine(Loaded(bare, tokenizer, "tiny", "0"), TEMPLATES, LIMITS)
@@ -479,7 +479,7 @@ def test_special_tokens_in_a_text_are_letters() -> None:
 def test_the_users_own_template_must_be_read_and_a_shipped_one_may_lose_a_readout(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(embedded, "WORDS", [])
+    monkeypatch.setattr(random_llama, "WORDS", [])
     run = engine(exact(tiny()), load())
     assert "the template 'triple' cannot be used for verdict" in caplog.text
     assert "triple" not in run.planner.templates
@@ -488,8 +488,8 @@ def test_the_users_own_template_must_be_read_and_a_shipped_one_may_lose_a_readou
         engine(exact(tiny()), load() | {"bare": OWN["bare"]})
 
 
-def test_the_embedded_model_agrees_with_plain_calls() -> None:
-    built = embedded.build()[0].requires_grad_(False)
+def test_the_random_model_agrees_with_plain_calls() -> None:
+    built = random_llama.build(Settings(model="random"))[0].requires_grad_(False)
     run = engine(built)
-    call = score_call("mixed", hidden=embedded.HIDDEN, dtype="f4")
+    call = score_call("mixed", hidden=built.config.hidden_size, dtype="f4")
     assert difference(complete(run, run.score(call)).scores, plain_scores(built, call)) < 1e-4

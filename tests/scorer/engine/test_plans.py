@@ -10,14 +10,14 @@ from protocol.problems import BodyTooLarge, InvalidRequest
 from services.scorer.engine.plans import Plan, Planner
 from services.scorer.engine.trees import Root
 from services.scorer.engine.words import NoSingleTokens, Words
-from services.scorer.model import embedded
+from services.scorer.model import random_llama
 from services.scorer.requests import EncodeCall, ScoreCall, Slots, SlotText
 from services.scorer.templates import Template, load
 
 from .calls import LIMITS, OWN, TEMPLATES, slots, texts
 from .test_words import LLAMA_3
 
-TOKENIZER = embedded.build_tokenizer()
+TOKENIZER = random_llama.build_tokenizer()
 
 
 def planner(depth: int = 4, limits: Any = LIMITS, templates: Any = TEMPLATES, tokenizer: Any = TOKENIZER) -> Planner:
@@ -61,7 +61,7 @@ def prompt(made: Planner, plan: Plan) -> list[int]:
     return [*group.compiled.start.tolist(), *plan.bank.tokens[tree.rows].tolist()]
 
 
-@pytest.mark.parametrize("tokenizer", [TOKENIZER, LLAMA_3], ids=["embedded", "as Llama 3"])
+@pytest.mark.parametrize("tokenizer", [TOKENIZER, LLAMA_3], ids=["bytes", "as Llama 3"])
 def test_a_prompt_is_cut_as_its_whole_text_would_be(tokenizer: Any) -> None:
     made = planner(tokenizer=tokenizer)
     entities, relations = texts("gout", "an ache"), texts("seen with")

@@ -4,10 +4,10 @@ import pytest
 from protocol.problems import InvalidRequest
 from services.scorer.engine.prompts import Bank, Rows, lay_out, spans
 from services.scorer.engine.words import Words
-from services.scorer.model import embedded
+from services.scorer.model import random_llama
 from services.scorer.requests import Slots, SlotText
 
-TOKENIZER = embedded.build_tokenizer()
+TOKENIZER = random_llama.build_tokenizer()
 WORDS = Words(TOKENIZER, 64)
 
 

@@ -8,10 +8,10 @@ from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
 from services.scorer.engine.words import NoSingleTokens, Words
-from services.scorer.model import embedded
+from services.scorer.model import random_llama
 from services.scorer.requests import SlotText
 
-EMBEDDED = embedded.build_tokenizer()
+EMBEDDED = random_llama.build_tokenizer()
 DIGITS = list("0123456789")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from services.scorer.model import embedded
+from services.scorer.model import random_llama
 
 SHAPE = {
     "hidden_size": 64,
@@ -27,7 +27,7 @@ def write(folder: Path, shards: str = "5GB", pad: bool = True, **config: Any) ->
         pad: Whether the tokenizer has a pad token.
         config: What differs from `SHAPE`.
     """
-    tokenizer = embedded.build_tokenizer()
+    tokenizer = random_llama.build_tokenizer()
     special = {"vocab_size": len(tokenizer), "pad_token_id": 0 if pad else None, "bos_token_id": 1, "eos_token_id": 2}
     torch.manual_seed(1)
     model = LlamaForCausalLM(LlamaConfig(**(special | SHAPE | config))).eval().requires_grad_(False)

@@ -25,15 +25,15 @@ def refusal(**settings: Any) -> str:
     return str(caught.value)
 
 
-def test_the_embedded_model_is_frozen() -> None:
-    loaded = load(Settings(model="embedded"))
+def test_the_random_model_is_frozen() -> None:
+    loaded = load(Settings(model="random"))
     assert not loaded.model.training
     assert not any(weight.requires_grad for weight in loaded.model.parameters())
     assert len(loaded.revision) == 64
 
 
-def test_the_embedded_model_keeps_its_revision_in_any_dtype() -> None:
-    loaded = {dtype: load(Settings(model="embedded", dtype=dtype)) for dtype in ("auto", "float32", "bfloat16")}
+def test_the_random_model_keeps_its_revision_in_any_dtype() -> None:
+    loaded = {dtype: load(Settings(model="random", dtype=dtype)) for dtype in ("auto", "float32", "bfloat16")}
     assert len({one.revision for one in loaded.values()}) == 1
     assert {weight.dtype for weight in loaded["bfloat16"].model.parameters()} == {torch.bfloat16}
     assert loaded["bfloat16"].model.dtype == torch.bfloat16
@@ -46,10 +46,10 @@ def test_on_the_cpu_weights_are_float32_by_default(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("setting", ["quantization", "device_map"])
-def test_the_embedded_model_is_not_quantised_or_spread(setting: str) -> None:
+def test_the_random_model_is_not_quantised_or_spread(setting: str) -> None:
     pytest.importorskip("accelerate")
     value = {"quantization": "4bit", "device_map": "auto"}[setting]
-    message = refusal(model="embedded", **{setting: value})
+    message = refusal(model="random", **{setting: value})
     assert f"SCORER_{setting.upper()}" in message
     assert "unset" in message
 
@@ -98,10 +98,10 @@ def test_rotation_as_older_and_newer_configurations_write_it(tmp_path: Path, rop
     assert torch.equal(logits(load(settings).model), logits(model))
 
 
-@pytest.mark.parametrize("model", ["embedded", "folder"])
+@pytest.mark.parametrize("model", ["random", "folder"])
 def test_late_positions_are_turned_by_exact_angles_in_any_dtype(tmp_path: Path, model: str) -> None:
     write(tmp_path / "folder")
-    path = model if model == "embedded" else str(tmp_path / "folder")
+    path = model if model == "random" else str(tmp_path / "folder")
     decoder = load(Settings(model=path, dtype="bfloat16", device="cpu")).model.model
     head_dim, positions = decoder.layers[0].self_attn.head_dim, torch.tensor([[3, 200, 1999]])
     cos, _ = decoder.rotary_emb(torch.zeros(1, dtype=torch.float32), positions)

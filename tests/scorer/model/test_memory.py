@@ -134,7 +134,7 @@ def watch():
         peak = max(peak, anonymous())
         time.sleep(0.002)
 
-load(Settings(model="embedded"))  # whatever is imported late is imported now
+load(Settings(model="random"))  # whatever is imported late is imported now
 before = peak = anonymous()
 done = threading.Event()
 thread = threading.Thread(target=watch)

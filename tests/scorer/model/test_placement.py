@@ -23,8 +23,8 @@ def test_auto_is_bfloat16_on_a_gpu_and_float32_on_the_cpu() -> None:
 
 @no_gpu
 def test_a_gpu_that_is_not_there() -> None:
-    assert "SCORER_DEVICE is cuda" in refusal(model="embedded", device="cuda")
-    assert load(Settings(model="embedded", device="auto")).model.device.type == "cpu"
+    assert "SCORER_DEVICE is cuda" in refusal(model="random", device="cuda")
+    assert load(Settings(model="random", device="auto")).model.device.type == "cpu"
 
 
 @no_gpu

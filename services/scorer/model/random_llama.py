@@ -1,6 +1,7 @@
-"""The embedded model: a tiny LLaMA and its tokenizer, made in code, so that the scorer runs without any download.
+"""The random model: a LLaMA of any shape whose weights say nothing, and a tokenizer of bytes. Made in code, by a seed.
 
-Its weights are random and frozen. That is enough to score with: what learns is the vectors put into its input.
+It is the control that tells what a trained model's weights add, and small enough for tests. Training works with it all
+the same: what learns is the vectors put into its input.
 """
 
 import torch
@@ -9,15 +10,11 @@ from tokenizers.models import BPE
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-HIDDEN = 128
-LAYERS = 1  # deeper ones cost more and did not learn better on small graphs
-HEADS = 4
-INTERMEDIATE = 256
+from services.scorer.model import memory
+from services.scorer.model.checkpoint import LoadError, planned
+from services.scorer.settings import Settings
+
 POSITIONS = 2048
-SEED = 20260101
-# About 1/sqrt(hidden): a random layer then changes its input as much as a trained one does. At the usual 0.02
-# attention is all but uniform, and the last position learns little of the vectors before it.
-STANDARD_DEVIATION = HIDDEN**-0.5
 
 SPECIAL = ("<pad>", "<s>", "</s>")
 # Whole words of the shipped templates and the two verdicts; every other text is read byte by byte.
@@ -25,30 +22,55 @@ WORDS = ["Is", " this", " triple", " true", ",", " yes", " or", " no", "?", ":"]
 WORDS += ["head", "relation", "tail", "answer"]
 
 
-def build() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """The model in float32 on the CPU, and its tokenizer. Every process builds the same bytes."""
-    tokenizer = build_tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=HIDDEN,
-        intermediate_size=INTERMEDIATE,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS,
-        num_key_value_heads=HEADS,
+def configuration(settings: Settings, vocabulary: int) -> LlamaConfig:
+    """The shape that the settings ask for.
+
+    Raises:
+        LoadError: The hidden size cannot be divided into the heads, or the heads into groups.
+    """
+    heads = settings.random_heads
+    groups = settings.random_key_value_heads or heads
+    if settings.random_hidden % (2 * heads):
+        raise LoadError(
+            f"SCORER_RANDOM_HIDDEN is {settings.random_hidden}: give a multiple of {2 * heads}, two for each head"
+        )
+    if heads % groups:
+        raise LoadError(f"SCORER_RANDOM_KEY_VALUE_HEADS is {groups}: give a divisor of SCORER_RANDOM_HEADS, {heads}")
+    return LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=settings.random_hidden,
+        intermediate_size=settings.random_intermediate,
+        num_hidden_layers=settings.random_layers,
+        num_attention_heads=heads,
+        num_key_value_heads=groups,
         max_position_embeddings=POSITIONS,
         tie_word_embeddings=True,
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
     )
+
+
+def build(settings: Settings) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """The model in float32 on the CPU, and its tokenizer. Every process builds the same bytes.
+
+    Raises:
+        LoadError: There is no such shape, or it does not fit.
+    """
+    tokenizer = build_tokenizer()
+    config = configuration(settings, len(tokenizer))
+    memory.check(planned(config), torch.float32, None, "cpu", spread=False)
     model = LlamaForCausalLM(config)
-    generator = torch.Generator().manual_seed(SEED)
+    # About 1/sqrt(hidden): a random layer then changes its input as much as a trained one does. At the usual 0.02
+    # attention is all but uniform, and the last position learns little of the vectors before it.
+    deviation = settings.random_hidden**-0.5
+    generator = torch.Generator().manual_seed(settings.random_seed)
     with torch.no_grad():
         for _, weight in sorted(model.named_parameters()):
             if weight.dim() == 1:
                 weight.fill_(1.0)  # the norms' weights
             else:
-                weight.copy_(_normal(weight.shape, generator) * STANDARD_DEVIATION)
+                weight.copy_(_normal(weight.shape, generator) * deviation)
     return model, tokenizer
 
 

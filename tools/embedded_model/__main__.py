@@ -1,0 +1,99 @@
+"""The command: `python -m tools.embedded_model CORPUS FOLDER`; called again, it goes on where it was stopped."""
+
+import argparse
+import hashlib
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
+
+from services.scorer.templates import load as load_templates
+from tools.embedded_model import corpus, rows, tokenizer, training
+from tools.embedded_model.checkpoints import Checkpoints, OtherRecipe
+from tools.embedded_model.heldout import HeldOut
+from tools.embedded_model.questions import Questions
+from tools.embedded_model.recipe import Recipe
+
+TOKENIZER_QUESTIONS = 10_000
+"""Questions that the tokenizer learns from, beside the texts: the templates' words and answers become tokens."""
+
+
+def main() -> int:
+    """Train, and write FOLDER/model."""
+    parser = argparse.ArgumentParser(prog="python -m tools.embedded_model", description=__doc__)
+    parser.add_argument("corpus", type=Path, help="TSV file of source, title and text, or a tar archive of one")
+    parser.add_argument("folder", type=Path, help="for the log, the checkpoint and the finished model/")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda; default: %(default)s")
+    arguments = parser.parse_args()
+    try:
+        make(Recipe(), arguments.corpus, arguments.folder, torch.device(arguments.device))
+    except (corpus.BadCorpus, OtherRecipe) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def make(recipe: Recipe, path: Path, folder: Path, device: torch.device) -> None:
+    """Train the recipe's model on a corpus, or go on with it, and write `folder`/model.
+
+    Raises:
+        BadCorpus: The corpus cannot be read.
+        OtherRecipe: The folder holds a training of another recipe or corpus.
+    """
+    transformers_logging.disable_progress_bar()
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = corpus.read(path)
+    train, held_out = corpus.split(entries)
+    templates = load_templates()
+    questions = Questions(train, train, templates, recipe.answer_weight)
+    cut = _tokenizer(recipe, folder, train, questions)
+    model = training.build(recipe, cut).to(device)
+    watched = HeldOut(cut, held_out, Questions(held_out, entries, templates, recipe.answer_weight), recipe.seed)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    log = _Log(folder / "log.jsonl")
+    training.Training(
+        recipe,
+        model,
+        lambda number: rows.epoch(recipe, cut, train, questions, number),
+        watched,
+        Checkpoints(folder, recipe, digest),
+        log.write,
+    ).run()
+    # Saved in the precision that the matrices were multiplied in.
+    model.to("cpu", torch.bfloat16).save_pretrained(folder / "model")
+    cut.save_pretrained(folder / "model")
+    print(f"{folder / 'model'} is ready: SCORER_MODEL={folder / 'model'}")
+
+
+def _tokenizer(recipe: Recipe, folder: Path, train: list[corpus.Entry], questions: Questions) -> Any:
+    """The tokenizer of an earlier call, or a new one."""
+    path = folder / "tokenizer"
+    if not path.exists():
+        random_ = random.Random(f"{recipe.seed} tokenizer")
+        asked = ("".join(text for text, _ in questions.ask(random_)) for _ in range(TOKENIZER_QUESTIONS))
+        made = tokenizer.train([*(entry.told for entry in train), *asked], recipe.vocabulary)
+        made.save_pretrained(path)
+    return PreTrainedTokenizerFast.from_pretrained(path)
+
+
+class _Log:
+    """The lines of a training, in a file and on the terminal."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append a line."""
+        text = json.dumps(line)
+        print(text, flush=True)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
