@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from protocol.encoding import ReadLayer
 from protocol.messages import Strict
 from protocol.tensors import TensorSpec
 
@@ -72,6 +73,7 @@ class LocalSettings(Strict):
     margin: float = Field(10.0, ge=0, le=1e6, description="gamma: of distances, and of `margin_ranking`.")
     temperature: float = Field(1.0, ge=0, le=1e6, description="Adversarial temperature of `self_adversarial`.")
     vectors_per_slot: int = Field(1, ge=1, le=64, description="Of `llama`: vectors that stand for one entity.")
+    layer: ReadLayer = Field("last", description="Of `llama`: after which layer of the model its state is read.")
 
 
 class AggregationSettings(Strict):

@@ -76,9 +76,12 @@ def settings_of(
 
     Raises:
         pydantic.ValidationError: A value is out of bounds.
+        UsageError: The scorer's model has no such layer.
     """
     given = {name: value for name, value in local.items() if value is not None}
     changed = LocalSettings.model_validate(LOCAL[interaction].model_dump() | given)
+    if encoder and isinstance(changed.layer, int) and changed.layer > encoder.info.layers:
+        raise UsageError(f"layer: {changed.layer} is more than the {encoder.info.layers} of the scorer's model")
     wanted = {name: value for name, value in changes.items() if value is not None}
     return training_settings(interaction, encoder, encoder.identity if encoder else None, local=changed, **wanted)
 

@@ -110,7 +110,7 @@ def read_model(folder: Path, encoder: Encoder | None) -> SavedModel:
         state, _ = load_arrays(path)
     except Damaged as error:
         raise ModelMissing(str(error)) from error
-    interaction = interaction_of(card.settings.interaction, encoder)
+    interaction = interaction_of(card.settings.interaction, encoder, card.settings.local.layer)
     relations = len(card.relations) * (2 if interaction.reciprocal else 1)
     if (len(state.get("entities", ())), len(state.get("relations", ()))) != (len(card.entities), relations):
         raise ModelMissing(f"{path}: does not belong to the model.json beside it, whose entities or relations differ")

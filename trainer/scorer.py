@@ -187,4 +187,5 @@ class ScorerClient:
             "queries": call.queries,
             "sides": call.sides,
         }
-        return tensors.encode(arrays | dict(extra), (self.names.message(call) if self.names else {}) | said)
+        message = {"layer": call.layer} | (self.names.message(call) if self.names else {})
+        return tensors.encode(arrays | dict(extra), message | said)

@@ -204,6 +204,7 @@ def test_what_a_user_can_mend_is_one_line(
     "arguments",
     [
         ["train", "somewhere", "--out", "o", "--interaction", "tranze"],
+        ["train", "somewhere", "--out", "o", "--layer", "first"],
         ["demo", "--interaction", "tranze"],
         ["join"],
         ["predict", "somewhere", "--relation", "r", "--top", "0"],

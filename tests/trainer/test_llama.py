@@ -39,7 +39,8 @@ def plain(tables: Tables, encoder: TinyEncoder) -> Tensor:
     relations = slots(tables.relations, tables.dense["adapter.relation"])
     asked = torch.from_numpy(np.stack([ASKED.given, ASKED.relation], axis=1))
     states = encoder.states(every, relations, asked, torch.from_numpy(ASKED.side))
-    return states @ tables.dense["adapter.state"].T
+    normed = states / states.pow(2).mean(1, keepdim=True).sqrt()
+    return normed @ tables.dense["adapter.state"].T
 
 
 def leaves(tables: Tables) -> dict[str, Tensor]:

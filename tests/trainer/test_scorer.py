@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from protocol import tensors
-from protocol.encoding import ENCODE_GRADIENT_TENSORS, ENCODE_TENSORS, EncodeHeader
+from protocol.encoding import ENCODE_GRADIENT_TENSORS, ENCODE_TENSORS, EncodeHeader, Layer
 from protocol.info import Info, Limits
 from protocol.problems import Busy, InvalidRequest, NotReady
 from protocol.trainings import ScorerIdentity
 from trainer.graph import Graph
+from trainer.inputs import UsageError, settings_of
 from trainer.interactions import Llama
 from trainer.interactions.llama import EncoderCall
 from trainer.scorer import Names, ScorerClient, WrongScorer
@@ -115,6 +116,25 @@ def test_no_name_goes_along_by_default(server: Loopback, service: Service) -> No
     server.seen.pop()
     assert header(server) == EncodeHeader(keep=True)
     assert not any(word in body for *_, body in server.seen for word in (b"some", b"entity", b"rel_"))
+
+
+@pytest.mark.parametrize("layer", ["middle", 1])
+def test_the_layer_of_the_training_is_read_forth_and_back(server: Loopback, service: Service, layer: Layer) -> None:
+    Llama(ScorerClient(service), layer).query(tables_of(torch.float32), batch(ASKED)).sum().backward()
+    assert [path for _, path, _, _ in server.seen] == ["/info", "/encode", "/encode/gradient"]
+    assert header(server).layer == layer
+    server.seen.pop()
+    assert header(server).layer == layer
+
+
+@pytest.mark.parametrize("layer", [1, 2])
+def test_a_layer_that_the_model_lacks_is_refused(service: Service, layer: int) -> None:
+    scorer = ScorerClient(service)
+    if layer == INFO.layers:
+        assert settings_of("llama", scorer, {}, {"layer": layer}).local.layer == layer
+    else:
+        with pytest.raises(UsageError, match="layer: 2 is more than the 1"):
+            settings_of("llama", scorer, {}, {"layer": layer})
 
 
 def test_what_is_ranked_need_not_be_kept_by_the_scorer(server: Loopback, service: Service) -> None:

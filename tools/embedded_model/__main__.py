@@ -12,6 +12,8 @@ import torch
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
+from services.scorer.engine.readouts import DIGITS
+from services.scorer.engine.words import NoSingleTokens, Words
 from services.scorer.templates import load as load_templates
 from tools.embedded_model import corpus, rows, tokenizer, training
 from tools.embedded_model.checkpoints import Checkpoints, OtherRecipe
@@ -32,7 +34,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         make(Recipe(), arguments.corpus, arguments.folder, torch.device(arguments.device))
-    except (corpus.BadCorpus, OtherRecipe) as error:
+    except (corpus.BadCorpus, NoSingleTokens, OtherRecipe) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
@@ -43,6 +45,7 @@ def make(recipe: Recipe, path: Path, folder: Path, device: torch.device) -> None
 
     Raises:
         BadCorpus: The corpus cannot be read.
+        NoSingleTokens: The corpus or the recipe's vocabulary is too small for the answers.
         OtherRecipe: The folder holds a training of another recipe or corpus.
     """
     transformers_logging.disable_progress_bar()
@@ -71,14 +74,21 @@ def make(recipe: Recipe, path: Path, folder: Path, device: torch.device) -> None
 
 
 def _tokenizer(recipe: Recipe, folder: Path, train: list[corpus.Entry], questions: Questions) -> Any:
-    """The tokenizer of an earlier call, or a new one."""
+    """The tokenizer of an earlier call, or a new one; every answer is one token of it.
+
+    Raises:
+        NoSingleTokens: The vocabulary is too small for that.
+    """
     path = folder / "tokenizer"
     if not path.exists():
         random_ = random.Random(f"{recipe.seed} tokenizer")
         asked = ("".join(text for text, _ in questions.ask(random_)) for _ in range(TOKENIZER_QUESTIONS))
         made = tokenizer.train([*(entry.told for entry in train), *asked], recipe.vocabulary)
         made.save_pretrained(path)
-    return PreTrainedTokenizerFast.from_pretrained(path)
+    found = PreTrainedTokenizerFast.from_pretrained(path)
+    for answers in (["yes", "no"], DIGITS):
+        Words(found, 1).answers(answers)
+    return found
 
 
 class _Log:

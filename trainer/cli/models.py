@@ -16,6 +16,7 @@ from trainer.cli.options import (
     Loss,
     Names,
     Patience,
+    ReadAfter,
     Rounds,
     Scorer,
     ScorerKeyFile,
@@ -74,6 +75,7 @@ def train(
     local_epochs: LocalEpochs = None,
     learning_rate: LearningRate = None,
     loss: Loss = None,
+    layer: ReadAfter = None,
     evaluate_every: EvaluateEvery = None,
     patience: Patience = None,
     names: Names = False,
@@ -82,7 +84,7 @@ def train(
 
     Example: `tripleherd train data/umls/client_* --interaction complex --out results/pooled`
     """
-    local = {"local_epochs": local_epochs, "learning_rate": learning_rate, "loss": loss}
+    local = {"local_epochs": local_epochs, "learning_rate": learning_rate, "loss": loss, "layer": layer}
     changes = {"seed": seed, "dim": dim, "rounds": rounds, "evaluate_every": evaluate_every, "patience": patience}
     commands.run_train(console, data, out, interaction, ScorerAt(scorer, scorer_key_file), names, changes, local)
 

@@ -18,6 +18,7 @@ from trainer.cli.options import (
     Loss,
     OperatorTokenFile,
     Patience,
+    ReadAfter,
     Rounds,
     Scorer,
     ScorerKeyFile,
@@ -69,6 +70,7 @@ def start(
     local_epochs: LocalEpochs = None,
     learning_rate: LearningRate = None,
     loss: Loss = None,
+    layer: ReadAfter = None,
     evaluate_every: EvaluateEvery = None,
     patience: Patience = None,
 ) -> None:
@@ -76,7 +78,7 @@ def start(
 
     Example: `tripleherd start --interaction llama --scorer http://127.0.0.1:8000 --operator-token-file operator`
     """
-    local = {"local_epochs": local_epochs, "learning_rate": learning_rate, "loss": loss}
+    local = {"local_epochs": local_epochs, "learning_rate": learning_rate, "loss": loss, "layer": layer}
     strategy = {"strategy": aggregation, "trim": trim, "clip": clip, "learning_rate": server_learning_rate}
     changes: dict[str, object] = {
         "clients": clients,

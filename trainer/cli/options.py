@@ -1,10 +1,12 @@
 """Options that several commands have."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pydantic import TypeAdapter
 
+from protocol.encoding import Layer, ReadLayer
 from protocol.trainings import InteractionName, LossName, Share
 
 Interaction = Annotated[
@@ -42,6 +44,21 @@ Names = Annotated[
 ]
 LocalEpochs = Annotated[int | None, typer.Option(help="Passes over a client's queries a round.", min=1)]
 LearningRate = Annotated[float | None, typer.Option(help="Of Adam.", min=0.0)]
+
+
+def _layer(given: str) -> Layer:
+    return TypeAdapter(ReadLayer).validate_python(int(given) if given.isdecimal() else given)
+
+
+ReadAfter = Annotated[
+    Any,
+    typer.Option(
+        help="Of `llama`: the layer of the model after which its state is read, `last`, `middle` or a number from 1; "
+        "later ones are not computed.",
+        parser=_layer,
+        metavar="LAYER",
+    ),
+]
 Loss = Annotated[LossName | None, typer.Option(help="What is minimised.")]
 Dim = Annotated[int | None, typer.Option(help="Columns of an entity's row.", min=1)]
 EvaluateEvery = Annotated[int | None, typer.Option(help="Rounds between two evaluations.", min=1)]

@@ -89,7 +89,7 @@ def _interactions(
 
     def made(settings: TrainingSettings) -> Interaction:
         encoder = stack.enter_context(scorer_for(settings.interaction, scorer, say, sent, settings.scorer))
-        interaction = interaction_of(settings.interaction, encoder)
+        interaction = interaction_of(settings.interaction, encoder, settings.local.layer)
         dense = interaction.dense(settings.dim, settings.local).keys() == settings.dense.keys()
         if not dense or settings.relation_dim not in (None, relation_columns(interaction, settings.dim)):
             what = "relation_dim is not that" if dense else "dense tensors are not those"

@@ -100,7 +100,7 @@ def run_train(
         sent = Names.of(pooled.entities, pooled.relations) if names else None
         encoder = stack.enter_context(scorer_for(interaction, scorer, say, sent))
         settings = settings_of(interaction, encoder, changes, local)
-        model = interaction_of(interaction, encoder)
+        model = interaction_of(interaction, encoder, settings.local.layer)
         # A wrong --out is better known before the training than after it.
         out.mkdir(parents=True, exist_ok=True)
         trained = train_alone(pooled, model, settings, seed_of(settings.seed, mode), say, now)

@@ -1,5 +1,6 @@
 """The interactions, one a file, each beside the paper it comes from."""
 
+from protocol.encoding import Layer
 from protocol.trainings import InteractionName
 from trainer.interactions.base import Batch, Dropout, Interaction, Tables
 from trainer.interactions.complex import ComplEx
@@ -18,12 +19,12 @@ CLASSIC: dict[str, type[Interaction]] = {
 }
 
 
-def interaction_of(name: InteractionName, encoder: Encoder | None = None) -> Interaction:
-    """The interaction of that name; `llama` needs the encoder that it asks."""
+def interaction_of(name: InteractionName, encoder: Encoder | None = None, layer: Layer = "last") -> Interaction:
+    """The interaction of that name; `llama` needs the encoder that it asks, and the layer after which it is read."""
     if name == "llama":
         if encoder is None:
             raise ValueError("the interaction `llama` needs a scorer")
-        return Llama(encoder)
+        return Llama(encoder, layer)
     return CLASSIC[name]()
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from protocol.encoding import Layer
 from protocol.trainings import Dense, LocalSettings
 from trainer.interactions.base import Batch, Interaction, Tables
 
@@ -46,6 +47,7 @@ class EncoderCall:
         sides: uint8 [q].
         entity_rows: int64 [n], the rows of the client's table that the entities' vectors were made of.
         relation_rows: int64 [m], the same for the relations.
+        layer: After which layer of the model the states are read.
     """
 
     entities: Floats
@@ -54,9 +56,10 @@ class EncoderCall:
     sides: NDArray[np.uint8]
     entity_rows: NDArray[np.int64]
     relation_rows: NDArray[np.int64]
+    layer: Layer = "last"
 
     @classmethod
-    def of(cls, entities: Tensor, relations: Tensor, batch: "UniqueRows") -> "EncoderCall":
+    def of(cls, entities: Tensor, relations: Tensor, batch: "UniqueRows", layer: Layer) -> "EncoderCall":
         """The call of a whole batch."""
         return cls(
             entities.detach().numpy(),
@@ -65,6 +68,7 @@ class EncoderCall:
             batch.side.to(torch.uint8).numpy(),
             batch.entity_rows.numpy(),
             batch.relation_rows.numpy(),
+            layer,
         )
 
     def part(self, queries: slice) -> tuple["EncoderCall", NDArray[np.integer], NDArray[np.integer]]:
@@ -79,6 +83,7 @@ class EncoderCall:
             self.sides[queries],
             self.entity_rows[entities],
             self.relation_rows[relations],
+            self.layer,
         )
         return part, entities, relations
 
@@ -96,25 +101,31 @@ class RemoteEncode(torch.autograd.Function):
     """`/encode` in the forward pass, `/encode/gradient` in the backward pass: autograd that goes on over HTTP."""
 
     @staticmethod
-    def forward(ctx: Any, entities: Tensor, relations: Tensor, batch: UniqueRows, encoder: Encoder) -> Tensor:
+    def forward(
+        ctx: Any, entities: Tensor, relations: Tensor, batch: UniqueRows, encoder: Encoder, layer: Layer
+    ) -> Tensor:
         """States [q, hidden] of entities [n, k, hidden] and relations [m, k, hidden]."""
-        ctx.call, ctx.encoder = EncoderCall.of(entities, relations, batch), encoder
+        ctx.call, ctx.encoder = EncoderCall.of(entities, relations, batch, layer), encoder
         return torch.from_numpy(encoder.encode(ctx.call, keep=any(ctx.needs_input_grad)))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients with respect to the vectors that were sent."""
         entities, relations = ctx.encoder.gradient(ctx.call, grads[0].contiguous().numpy())
-        return torch.from_numpy(entities), torch.from_numpy(relations), None, None
+        return torch.from_numpy(entities), torch.from_numpy(relations), None, None, None
 
 
 class Llama(Interaction):
-    """q = W_state LLaMA(prompt(W_entity e, W_relation r)), score = q . candidate."""
+    """q = W_state norm(LLaMA(prompt(W_entity e, W_relation r))), score = q . candidate.
+
+    The norm is RMSNorm without weights: states between layers have a scale of their own, and those after the last
+    layer have passed through the model's norm already.
+    """
 
     reciprocal = True
 
-    def __init__(self, encoder: Encoder) -> None:
-        self.encoder = encoder
+    def __init__(self, encoder: Encoder, layer: Layer = "last") -> None:
+        self.encoder, self.layer = encoder, layer
 
     def dense(self, dim: int, settings: LocalSettings) -> dict[str, Dense]:
         """The adapter, at a scale that gives vectors of the size of the model's own embeddings."""
@@ -130,8 +141,9 @@ class Llama(Interaction):
         unique = UniqueRows(batch)
         entities = self._slots(batch.dropout(tables.entities[unique.entity_rows]), tables.dense["adapter.entity"])
         relations = self._slots(batch.dropout(tables.relations[unique.relation_rows]), tables.dense["adapter.relation"])
-        states: Tensor = RemoteEncode.apply(entities, relations, unique, self.encoder)
-        return F.linear(batch.dropout(states), tables.dense["adapter.state"])
+        states: Tensor = RemoteEncode.apply(entities, relations, unique, self.encoder, self.layer)
+        normed = F.rms_norm(states, states.shape[-1:])
+        return F.linear(batch.dropout(normed), tables.dense["adapter.state"])
 
     def compare(self, query: Tensor, candidates: Tensor) -> Tensor:
         """[q, n] dot products."""

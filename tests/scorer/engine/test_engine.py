@@ -16,6 +16,7 @@ from services.scorer.model import random_llama
 from services.scorer.model.loading import Loaded
 from services.scorer.requests import EncodeCall, ScoreCall, ScoreGradient, SlotText
 from services.scorer.results import Gradients
+from services.scorer.settings import Settings
 from services.scorer.templates import load
 
 from ..models import complete, difference, exact, plain_answers, plain_prompt, tiny

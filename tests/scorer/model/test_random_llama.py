@@ -19,7 +19,7 @@ def test_every_process_builds_the_same_bytes() -> None:
     assert other == load(Settings(model="random")).revision
 
 
-DEVIATION = Settings().random_hidden**-0.5
+DEVIATION = Settings().random_hidden ** -0.5
 
 
 def test_weights_are_scaled_so_that_tokens_mix() -> None:
