@@ -30,6 +30,13 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """A client of a scorer as it is without any setting, with the embedded model, a process of its own."""
+    with scorer(tmp_path_factory.mktemp("embedded"), SCORER_MODEL="embedded") as running:
+        yield running
+
+
 class Known(Served):
     """A served model that is also at hand. Attributes: `model`, its plain form; `hidden`, its size."""
 

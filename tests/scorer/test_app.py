@@ -29,10 +29,10 @@ KEY = "an-api-key-for-tests"
 
 
 @pytest.mark.parametrize(("path", "name"), [(path, name) for path, bodies in EXAMPLES.items() for name in bodies])
-def test_every_example_of_the_api_page_is_answered(client: Process, path: str, name: str) -> None:
-    reply = client.post(path, json=EXAMPLES[path][name])
+def test_every_example_of_the_api_page_is_answered(embedded: Process, path: str, name: str) -> None:
+    reply = embedded.post(path, json=EXAMPLES[path][name])
     assert reply.status_code == 200, reply.text
-    operation = client.get("/openapi.json").json()["paths"][path]["post"]
+    operation = embedded.get("/openapi.json").json()["paths"][path]["post"]
     shown = operation["requestBody"]["content"]["application/json"]["examples"]
     assert {key: example["value"] for key, example in shown.items()} == EXAMPLES[path]
 
@@ -73,11 +73,11 @@ def test_status_routes(client: Process) -> None:
     assert "Tripleherd scorer" in client.get("/docs").text
 
 
-def test_every_reply_says_what_made_it(client: Process) -> None:
-    info = client.get("/info").json()
+def test_every_reply_says_what_made_it(embedded: Process) -> None:
+    info = embedded.get("/info").json()
     for path, bodies in EXAMPLES.items():
         for body in bodies.values():
-            told = client.post(path, json=body).json()
+            told = embedded.post(path, json=body).json()
             assert (told["model"], told["revision"]) == (info["model"], info["revision"])
             hashes = {name: template["hash"] for name, template in info["templates"].items()}
             assert told["template_hash"] == (hashes | {"tail+head": info["query_hash"]})[told["template"]]

@@ -28,7 +28,7 @@ DRAWN_LETTERS = 5
 
 TITLE_WORDS = 4
 """A title of more words is not looked for in texts."""
-COMMON = 0.005
+COMMON = 0.05
 """A title that a larger share of the texts mention says too little."""
 TEXT_WORDS = 40
 """A description in a prompt is cut to so many words at most."""
@@ -37,8 +37,13 @@ CANDIDATES = 4
 
 ABOUT_MENTIONS = 0.7
 """Share of the prompts that offer titles; the others offer texts."""
+ALIKE = 0.5
+"""Share of the wrong titles that are taken from a title of the same kind: one that mentions something in common."""
 SPLICED = 0.5
 """Share of the texts that a digit is asked about which are right at their beginning only."""
+
+ATTEMPTS = 5
+"""How often something is looked for that the title does not mention as well."""
 
 KINDS = {"verdict": 0.7, "number": 0.15, "likelihood": 0.15}
 TEMPLATES = {
@@ -84,6 +89,10 @@ class Questions:
         self._mentions = _mentions(self._texts)
         titles = sorted({entry.title for entry in about} & self._mentions.keys())
         self._pairs = [(title, name) for title in titles for name in self._mentions[title]]
+        self._mentioned_by: dict[str, list[str]] = defaultdict(list)
+        for title, names in sorted(self._mentions.items()):
+            for name in names:
+                self._mentioned_by[name].append(title)
 
     def ask(self, random_: random.Random) -> Spans:
         """One prompt with what is offered and the answers."""
@@ -103,14 +112,26 @@ class Questions:
         own = self._mentions[title]
         offered = []
         for wanted in _answers(random_):
-            # Right and wrong ones are equally well known: both are drawn as often as texts mention them.
-            found = random_.choice(own) if wanted else random_.choice(self._pairs)[1]
-            truth = found in own  # what another title mentions, this one may mention as well
+            found = random_.choice(own) if wanted else self._another(random_, title)
+            truth = found == title or found in own  # where no other was found
             described = random_.random() < 0.5 and found in self._texts
             text = _cut(random_.choice(self._texts[found]).told, random_) if described else found
             offered.append(Candidate(text, float(truth)))
         given = _cut(random_.choice(self._texts[title]).told, random_)
         return given, self._relation(random_, MENTIONS), offered
+
+    def _another(self, random_: random.Random, title: str) -> str:
+        """What another title mentions: about as well known as what this one does, as both are drawn by mentions."""
+        own, alike = self._mentions[title], random_.random() < ALIKE
+        for _ in range(ATTEMPTS):
+            if alike:
+                other = random_.choice(self._mentioned_by[random_.choice(own)])
+                found = random_.choice(self._mentions[other])
+            else:
+                found = random_.choice(self._pairs)[1]
+            if found != title and found not in own:
+                break
+        return found
 
     def _about_texts(self, random_: random.Random, *, spliced: bool) -> tuple[str, str, list[Candidate]]:
         """A title, perhaps with one text; offered are texts about it and about others, or, `spliced`, half and half."""

@@ -34,7 +34,7 @@ class Recipe:
     heads: int = 8
     positions: int = 512
     row_batch: int = 8
-    steps: int = 3_500
+    steps: int = 3_200
     warmup: int = 100
     rate: float = 4e-3
     weight_decay: float = 0.1

@@ -5,7 +5,7 @@ import pytest
 
 from services.scorer.engine.words import Words
 from services.scorer.model import random_llama
-from services.scorer.model.loading import load
+from services.scorer.model.loading import LoadError, load
 from services.scorer.settings import Settings
 from services.scorer.templates import load as load_templates
 
@@ -20,6 +20,33 @@ def test_every_process_builds_the_same_bytes() -> None:
 
 
 DEVIATION = Settings().random_hidden ** -0.5
+
+
+def test_settings_give_the_shape_and_the_seed() -> None:
+    shape = {"hidden": 48, "layers": 3, "heads": 6, "key_value_heads": 2, "intermediate": 40}
+    given = Settings(model="random", **{f"random_{name}": size for name, size in shape.items()})
+    config = load(given).model.config
+    assert shape == {
+        "hidden": config.hidden_size,
+        "layers": config.num_hidden_layers,
+        "heads": config.num_attention_heads,
+        "key_value_heads": config.num_key_value_heads,
+        "intermediate": config.intermediate_size,
+    }
+    assert load(given).revision != load(given.model_copy(update={"random_seed": 7})).revision
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"random_hidden": 100}, "SCORER_RANDOM_HIDDEN is 100: give a multiple of 8"),
+        ({"random_key_value_heads": 3}, "SCORER_RANDOM_KEY_VALUE_HEADS is 3: give a divisor of SCORER_RANDOM_HEADS, 4"),
+        ({"random_hidden": 16_384, "random_layers": 256, "random_intermediate": 65_536}, "choose a smaller"),
+    ],
+)
+def test_a_shape_that_cannot_be_is_refused(change: dict[str, int], told: str) -> None:
+    with pytest.raises(LoadError, match=told):
+        load(Settings(model="random", **change))
 
 
 def test_weights_are_scaled_so_that_tokens_mix() -> None:
