@@ -25,6 +25,7 @@ from protocol.scoring import (
 from services.scorer.model.loading import EMBEDDED_FOLDER
 
 HIDDEN: int = json.loads((EMBEDDED_FOLDER / "config.json").read_text(encoding="utf-8"))["hidden_size"]
+"""Of the embedded model, on which the examples run."""
 
 DESCRIPTION = """\
 One frozen LLaMA that scores triples (head, relation, tail). A slot of a prompt is filled by text, by trained vectors

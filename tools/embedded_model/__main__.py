@@ -58,14 +58,13 @@ def make(recipe: Recipe, path: Path, folder: Path, device: torch.device) -> None
     model = training.build(recipe, cut).to(device)
     watched = HeldOut(cut, held_out, Questions(held_out, entries, templates, recipe.answer_weight), recipe.seed)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    log = _Log(folder / "log.jsonl")
     training.Training(
         recipe,
         model,
         lambda number: rows.epoch(recipe, cut, train, questions, number),
         watched,
         Checkpoints(folder, recipe, digest),
-        log.write,
+        lambda line: print(json.dumps(line), flush=True),
     ).run()
     # Saved in the precision that the matrices were multiplied in.
     model.to("cpu", torch.bfloat16).save_pretrained(folder / "model")
@@ -89,20 +88,6 @@ def _tokenizer(recipe: Recipe, folder: Path, train: list[corpus.Entry], question
     for answers in (["yes", "no"], DIGITS):
         Words(found, 1).answers(answers)
     return found
-
-
-class _Log:
-    """The lines of a training, in a file and on the terminal."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def write(self, line: dict[str, Any]) -> None:
-        """Append a line."""
-        text = json.dumps(line)
-        print(text, flush=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(text + "\n")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tools.embedded_model.checkpoints import Checkpoints
+from tools.embedded_model.checkpoints import Checkpoints, Progress
 from tools.embedded_model.heldout import HeldOut
 from tools.embedded_model.recipe import Recipe
 from tools.embedded_model.rows import Rows
@@ -96,7 +96,7 @@ class Training:
         epoch: Makes an epoch's rows, equal ones for equal numbers.
         held_out: What the run is watched by.
         checkpoints: Where it goes on from, and is saved to.
-        say: Takes each line of the log.
+        say: Told each line of the log.
     """
 
     recipe: Recipe
@@ -109,19 +109,24 @@ class Training:
     def run(self) -> None:
         """Train to the recipe's last step, from the checkpoint if there is one."""
         used = optimisers(self.recipe, self.model)
-        start, before = self.checkpoints.load(self.model, used)
-        began = time.monotonic()
-        steps = range(start, self.recipe.steps)
+        progress = self.checkpoints.load(self.model, used)
+        began = time.monotonic() - progress.seconds
+        steps = range(progress.step, self.recipe.steps)
         # The range first: past its last step, no more rows are made.
-        for step, (tokens, weights) in zip(steps, batches(self.recipe, self.epoch, start), strict=False):
+        for step, (tokens, weights) in zip(steps, batches(self.recipe, self.epoch, progress.step), strict=False):
             value = self._step(used, step, tokens, weights)
-            done, seconds = step + 1, before + time.monotonic() - began
-            last = done == self.recipe.steps
-            if done % self.recipe.log_every == 0 or last:
-                self.say({"step": done, "seconds": round(seconds, 1), "loss": round(value, 4)})
-            if done % self.recipe.evaluate_every == 0 or last:
-                self.say({"step": done, **asdict(self.held_out.read(self.model))})
-                self.checkpoints.save(self.model, used, done, seconds)
+            progress.step, progress.seconds = step + 1, round(time.monotonic() - began, 1)
+            last = progress.step == self.recipe.steps
+            if progress.step % self.recipe.log_every == 0 or last:
+                self._log(progress, {"seconds": progress.seconds, "loss": round(value, 4)})
+            if progress.step % self.recipe.evaluate_every == 0 or last:
+                self._log(progress, asdict(self.held_out.read(self.model)))
+                self.checkpoints.save(self.model, used, progress)
+
+    def _log(self, progress: Progress, told: dict[str, Any]) -> None:
+        line = {"step": progress.step, **told}
+        progress.log.append(line)
+        self.say(line)
 
     def _step(self, used: Sequence[torch.optim.Optimizer], step: int, tokens: Tensor, weights: Tensor) -> float:
         for optimiser in used:

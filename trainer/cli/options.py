@@ -55,6 +55,7 @@ ReadAfter = Annotated[
     typer.Option(
         help="Of `llama`: the layer of the model after which its state is read, `last`, `middle` or a number from 1; "
         "later ones are not computed.",
+        envvar="TRAINER_LAYER",
         parser=_layer,
         metavar="LAYER",
     ),
