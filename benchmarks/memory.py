@@ -12,6 +12,7 @@ import psutil
 from benchmarks.measure import show
 from benchmarks.subject import SMOLLM2_135M, arrays, candidates, checkpoint, post, scorer
 from protocol import tensors
+from services.scorer.pages import HIDDEN
 
 TRIPLES, EACH = 100_000, 2_000
 LARGE_TRIPLES, LARGE_EACH = 4_000, 500
@@ -29,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--large", action="store_true", help="SmolLM2-135M's shape, 4,000 triples (some minutes)")
     large = parser.parse_args().large
-    folder, hidden = (str(checkpoint()), SMOLLM2_135M["hidden_size"]) if large else ("embedded", 192)
+    folder, hidden = (str(checkpoint()), SMOLLM2_135M["hidden_size"]) if large else ("embedded", HIDDEN)
     triples, each = (LARGE_TRIPLES, LARGE_EACH) if large else (TRIPLES, EACH)
     parts = arrays(candidates(100, each // 100), hidden)
     scored = tensors.encode(parts)

@@ -2,6 +2,8 @@
 
 Chen and Goodman, An empirical study of smoothing techniques for language modeling, 1999, section 3.
 
+What a document begins with is a symbol like others, and counts so: grams that hold it occur after nothing else.
+
 A gram is numbered by its place among the sorted grams of its length, or -1 where it was never seen. Shapes: N symbols.
 """
 

@@ -19,9 +19,10 @@ from protocol.messages import (
 )
 from protocol.tensors import TensorSpec
 
-Layer = Literal["last", "middle"] | int
+NamedLayer = Literal["last", "middle"]
+Layer = NamedLayer | int
 ReadLayer = Annotated[
-    Annotated[Literal["last", "middle"], Tag("<name>")] | Annotated[int, Field(ge=1, strict=True), Tag("<number>")],
+    Annotated[NamedLayer, Tag("<name>")] | Annotated[int, Field(ge=1, strict=True), Tag("<number>")],
     Discriminator(lambda layer: "<name>" if isinstance(layer, str) else "<number>"),
     Field(
         description="After which layer the state is read; later ones are not computed. `last` is after the model's "

@@ -1,3 +1,6 @@
+import math
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -18,17 +21,39 @@ def test_what_may_follow_sums_to_one(documents: list[list[int]], before: list[in
     assert sum(2 ** model.log2([[*before, symbol]])[-1] for symbol in range(SYMBOLS)) == pytest.approx(1)
 
 
-def test_bigrams_are_those_of_the_formula() -> None:
-    """Kneser-Ney by hand. Of "aab" and "ab", with a = 0, b = 1: after a come a (1), b (2); after the start, a (2)."""
-    model = KneserNey([[0, 0, 1], [0, 1]], 2, order=2)
-    highest, lower = model._orders[1].discounts, model._orders[0].discounts
-    # Below the highest order a symbol counts for those before it: a after the start and after a, b after a.
-    alone = {0: (2 - lower[2] + (lower[2] + lower[1]) / 2) / 3, 1: (1 - lower[1] + (lower[2] + lower[1]) / 2) / 3}
-    spared = highest[1] + highest[2]
-    wanted = {0: (1 - highest[1] + spared * alone[0]) / 3, 1: (2 - highest[2] + spared * alone[1]) / 3}
-    for symbol, chance in wanted.items():
-        assert 2 ** model.log2([[0, symbol]])[-1] == pytest.approx(chance)
-    assert sum(wanted.values()) == pytest.approx(1)
+def reference(train: list[list[int]], document: list[int], order: int) -> list[float]:
+    """log2 of the probability of each symbol, by the definitions, with a Counter for each length."""
+    padded = [[SYMBOLS] * (order - 1) + one for one in train]
+    counts = {order: Counter(tuple(one[i - order + 1 : i + 1]) for one in padded for i in range(order - 1, len(one)))}
+    for length in range(order - 1, 0, -1):
+        # How many symbols stand before each gram.
+        counts[length] = Counter(gram[1:] for gram in counts[length + 1])
+
+    def discounts(length: int) -> list[float]:
+        n = Counter(counts[length].values())
+        rate = n[1] / (n[1] + 2 * n[2])
+        return [0.0, *(k - (k + 1) * rate * n[k + 1] / n[k] for k in (1, 2, 3))]
+
+    def chance(context: tuple[int, ...], symbol: int) -> float:
+        length = len(context) + 1
+        lower = chance(context[1:], symbol) if context else 1 / SYMBOLS
+        after = {gram[-1]: count for gram, count in counts[length].items() if gram[:-1] == context}
+        if not after:
+            return lower
+        taken = discounts(length)
+        count, spared = after.get(symbol, 0), sum(taken[min(count, 3)] for count in after.values())
+        return (count - taken[min(count, 3)] + spared * lower) / sum(after.values())
+
+    whole = [SYMBOLS] * (order - 1) + document
+    places = range(order - 1, len(whole))
+    return [math.log2(chance(tuple(whole[place - order + 1 : place]), whole[place])) for place in places]
+
+
+@pytest.mark.parametrize("order", [2, 3])
+def test_probabilities_are_those_of_the_definitions(documents: list[list[int]], order: int) -> None:
+    for document in documents[:5]:
+        found = KneserNey(documents[20:], SYMBOLS, order).log2([document])
+        assert found == pytest.approx(reference(documents[20:], document, order))
 
 
 def test_more_context_needs_fewer_bits(documents: list[list[int]]) -> None:

@@ -1,7 +1,9 @@
 """The corpus: lines of source, title and text. A part of it, chosen by title, is never trained on."""
 
 import hashlib
+import lzma
 import tarfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +53,7 @@ def read(path: Path) -> list[Entry]:
             inner = archive.extractfile(files[0])
             assert inner is not None  # it is a regular file
             return _entries(inner.read(), files[0].name)
-    except (OSError, tarfile.TarError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError, UnicodeDecodeError) as error:
         raise BadCorpus(f"{path}: cannot be read ({error}); give a UTF-8 TSV file, or a tar archive of one") from error
 
 
@@ -73,9 +75,15 @@ def _parsed(lines: Iterable[str], name: str) -> Iterator[Entry]:
 
 
 def split(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """What is trained on, and what is held out: every text of a title is in the same part, on every machine."""
+    """What is trained on, and what is held out: every text of a title is in the same part, on every machine.
+
+    Raises:
+        BadCorpus: One of the two would be empty.
+    """
     parts: tuple[list[Entry], list[Entry]] = [], []
     for entry in entries:
         digest = hashlib.sha256(entry.title.lower().encode()).digest()
         parts[int.from_bytes(digest[:8], "big") % HELD_OUT == 0].append(entry)
+    if not all(parts):
+        raise BadCorpus(f"the corpus has too few titles: one in {HELD_OUT} is held out; give a larger one")
     return parts

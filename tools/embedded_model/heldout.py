@@ -81,8 +81,8 @@ def _tokens(model: Any, documents: Sequence[Document]) -> Iterator[tuple[Tensor,
         longest = max(len(document.tokens) for document in batch)
         tokens, weights = torch.zeros(len(batch), longest, dtype=torch.long), torch.zeros(len(batch), longest)
         for row, document in enumerate(batch):
-            tokens[row, : len(document.tokens)] = torch.tensor(document.tokens)
-            weights[row, : len(document.tokens)] = torch.tensor(document.weights)
+            tokens[row, : len(document.tokens)] = torch.from_numpy(document.tokens)
+            weights[row, : len(document.tokens)] = torch.from_numpy(document.weights)
         counted = weights[:, 1:] > 0
         with torch.no_grad():
             # Rows are filled up at their ends, which nothing before them sees.
@@ -99,7 +99,9 @@ def _pieces(document: Document, positions: int) -> Iterator[Document]:
     yield Document(document.tokens[:positions], document.weights[:positions])
     for start in range(half, len(document.tokens) - half, half):
         part = slice(start, start + positions)
-        yield Document(document.tokens[part], [0.0] * half + document.weights[part][half:])
+        weights = document.weights[part].copy()
+        weights[:half] = 0
+        yield Document(document.tokens[part], weights)
 
 
 def _batches(documents: Sequence[Document]) -> Iterator[list[Document]]:

@@ -104,7 +104,7 @@ class Questions:
             given, relation, offered = self._about_texts(random_, spliced=readout == "number")
         if readout == "likelihood":
             offered = [candidate for candidate in offered if candidate.truth == 1][:1]
-        return self._told(template, readout, given, relation, offered)
+        return told(template, readout, given, relation, offered, self._weight)
 
     def _about_mentions(self, random_: random.Random) -> tuple[str, str, list[Candidate]]:
         """A title with a text; offered are titles that its texts mention, and titles that other texts do."""
@@ -114,7 +114,7 @@ class Questions:
         for wanted in _answers(random_):
             found = random_.choice(own) if wanted else self._another(random_, title)
             truth = found == title or found in own  # where no other was found
-            described = random_.random() < 0.5 and found in self._texts
+            described = random_.random() < 0.5
             text = _cut(random_.choice(self._texts[found]).told, random_) if described else found
             offered.append(Candidate(text, float(truth)))
         given = _cut(random_.choice(self._texts[title]).told, random_)
@@ -155,22 +155,25 @@ class Questions:
         words = [[word for word in _WORD.findall(text) if len(word) >= DRAWN_LETTERS] for text in texts]
         return " ".join(random_.choice(some) for some in words) if all(words) else random_.choice(phrases)
 
-    def _told(self, template: Template, readout: str, given: str, relation: str, offered: Sequence[Candidate]) -> Spans:
-        """The prompt, and after the first answer, what stands between the slots before and its end, again and again."""
-        slots = {"relation": relation, "head": given, "tail": given}
-        parts = template.parts
-        before = "".join(
-            f" {slots[part]}" if place % 2 else part.rstrip(" ") for place, part in enumerate(parts[:-3])
-        ).lstrip(" ")
-        spans: Spans = [(before, 0.0)]
-        for candidate in offered:
-            spans += [(parts[-3].rstrip(" "), 0.0), (f" {candidate.text}", float(readout == "likelihood"))]
-            if readout != "likelihood":
-                answer = (
-                    str(round(9 * candidate.truth)) if readout == "number" else template.labels[candidate.truth < 1]
-                )
-                spans += [(parts[-1], 0.0), (f" {answer}", self._weight)]
-        return [span for span in spans if span[0]]
+
+def told(
+    template: Template, readout: str, given: str, relation: str, offered: Sequence[Candidate], answer_weight: float
+) -> Spans:
+    """A prompt in a template's words, with what is offered one after the other, each with its answer.
+
+    After the first answer, what the template has between its other slots and its end stands there again and again.
+    """
+    slots = {"relation": relation, "head": given, "tail": given}
+    parts = template.parts
+    before = "".join(f" {slots[part]}" if place % 2 else part.rstrip(" ") for place, part in enumerate(parts[:-3]))
+    spans: Spans = [(before.lstrip(" "), 0.0)]
+    for candidate in offered:
+        spans += [(parts[-3].rstrip(" "), 0.0), (f" {candidate.text}", float(readout == "likelihood"))]
+        if readout != "likelihood":
+            digit = str(round(9 * candidate.truth))
+            answer = digit if readout == "number" else template.labels[candidate.truth < 1]
+            spans += [(parts[-1], 0.0), (f" {answer}", answer_weight)]
+    return [span for span in spans if span[0]]
 
 
 def _answers(random_: random.Random) -> list[bool]:

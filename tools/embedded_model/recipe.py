@@ -1,4 +1,4 @@
-"""Every number of the recipe. What is changed here is another model: the checkpoints of one recipe refuse another."""
+"""The recipe: shape, schedule and shares. Another recipe is another training, with a folder of its own."""
 
 import dataclasses
 import hashlib
@@ -21,7 +21,7 @@ class Recipe:
         rate: Highest learning rate, of Muon for the layers' matrices and of AdamW for the embedding and the norms.
         weight_decay: Of the layers' matrices.
         question_share: Share of the tokens that are questions; the others are texts.
-        answer_weight: How much an answer's token counts in the loss; a text's token counts 1.
+        answer_weight: How much an answer's token counts in the loss, more than 1; a text's token counts 1.
         log_every: Steps between two lines of the log.
         evaluate_every: Steps between two readings of the held-out part, and between two checkpoints.
     """

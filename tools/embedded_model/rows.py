@@ -1,7 +1,7 @@
 """Rows of tokens to train on: texts and questions in random order, cut into tokens and laid end to end."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,16 @@ from tools.embedded_model.corpus import Entry
 from tools.embedded_model.questions import Questions, Spans
 from tools.embedded_model.recipe import Recipe
 
+ENCODED = 2_000
+"""Texts or questions that are cut at once."""
+
 
 @dataclass(frozen=True)
 class Document:
-    """The tokens of a text or a question, and the weight of each in the loss, as what follows those before it."""
+    """Tokens of a text or a question, int32 [n], and the weight of each in the loss as what comes next, float32 [n]."""
 
-    tokens: list[int]
-    weights: list[float]
+    tokens: NDArray[np.int32]
+    weights: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,14 @@ class Rows:
 
 def encode(tokenizer: Any, told: Sequence[Spans]) -> list[Document]:
     """Each text or question between the tokens that begin and end a document."""
+    # What the tokenizer tells beside the ids is many times their size.
+    parts = [told[start : start + ENCODED] for start in range(0, len(told), ENCODED)]
+    return [document for part in parts for document in _encode(tokenizer, part)]
+
+
+def _encode(tokenizer: Any, told: Sequence[Spans]) -> Iterator[Document]:
     pieces = [text for spans in told for text, _ in spans]
-    cut = iter(tokenizer(pieces, add_special_tokens=False, split_special_tokens=True)["input_ids"] if pieces else [])
-    found = []
+    cut = iter(tokenizer(pieces, add_special_tokens=False, split_special_tokens=True)["input_ids"])
     for spans in told:
         tokens, weights = [tokenizer.bos_token_id], [0.0]
         for _, weight in spans:
@@ -46,8 +54,8 @@ def encode(tokenizer: Any, told: Sequence[Spans]) -> list[Document]:
             tokens += ids
             weights += [weight] * len(ids)
         # A text's end is learnt as its words are; that of a question says nothing.
-        found.append(Document([*tokens, tokenizer.eos_token_id], [*weights, float(len(spans) == 1)]))
-    return found
+        tokens, weights = [*tokens, tokenizer.eos_token_id], [*weights, float(len(spans) == 1)]
+        yield Document(np.array(tokens, dtype=np.int32), np.array(weights, dtype=np.float32))
 
 
 def epoch(recipe: Recipe, tokenizer: Any, entries: Sequence[Entry], questions: Questions, number: int) -> Rows:
@@ -61,8 +69,8 @@ def epoch(recipe: Recipe, tokenizer: Any, entries: Sequence[Entry], questions: Q
         documents += asked
         wanted -= sum(len(document.tokens) for document in asked)
     random_.shuffle(documents)
-    tokens = np.concatenate([np.array(document.tokens, dtype=np.int32) for document in documents])
-    weights = np.concatenate([np.array(document.weights, dtype=np.float32) for document in documents])
+    tokens = np.concatenate([document.tokens for document in documents])
+    weights = np.concatenate([document.weights for document in documents])
     # Neighbouring rows share a token: the last of a row is predicted there, and read in the next.
     rows = (len(tokens) - 1) // recipe.positions
     places = np.arange(rows)[:, None] * recipe.positions + np.arange(recipe.positions + 1)

@@ -49,7 +49,7 @@ def rate(recipe: Recipe, step: int) -> float:
 
 
 def optimisers(recipe: Recipe, model: Any) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the layers; AdamW, which knows no shapes, for the embedding and the norms."""
+    """Muon for the matrices that map states to states; AdamW for the norms, and for the embedding, a list of rows."""
     matrices = [weight for name, weight in model.named_parameters() if weight.dim() == 2 and ".layers." in name]
     others = [weight for name, weight in model.named_parameters() if weight.dim() == 1 or ".layers." not in name]
     muon = torch.optim.Muon(matrices, recipe.rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")

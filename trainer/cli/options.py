@@ -1,12 +1,11 @@
 """Options that several commands have."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import typer
-from pydantic import TypeAdapter
 
-from protocol.encoding import Layer, ReadLayer
+from protocol.encoding import Layer, NamedLayer
 from protocol.trainings import InteractionName, LossName, Share
 
 Interaction = Annotated[
@@ -47,7 +46,11 @@ LearningRate = Annotated[float | None, typer.Option(help="Of Adam.", min=0.0)]
 
 
 def _layer(given: str) -> Layer:
-    return TypeAdapter(ReadLayer).validate_python(int(given) if given.isdecimal() else given)
+    if given.isdecimal() and int(given):
+        return int(given)
+    if given in get_args(NamedLayer):
+        return cast(NamedLayer, given)
+    raise ValueError("give last, middle or a number from 1")
 
 
 ReadAfter = Annotated[

@@ -34,7 +34,8 @@ class Loaded:
 
     Attributes:
         name: As the settings name it.
-        revision: A hub commit, or a SHA-256 digest of the weights, whatever the dtype that they are loaded in.
+        revision: A hub commit, or a SHA-256 digest of the configuration and the weights (of a folder's files with its
+            tokenizer), whatever the dtype that they are loaded in.
     """
 
     model: Any
@@ -72,7 +73,7 @@ def _random(settings: Settings, device: str, dtype: torch.dtype) -> tuple[Any, A
         if value is not None:
             raise LoadError(f"SCORER_{setting} is for weights that are read from files; unset it, or set SCORER_MODEL")
     model, tokenizer = random_llama.build(settings)
-    revision = _weights_digest(model)
+    revision = _digest(model)
     placement.move(model, device, dtype)
     return model, tokenizer, revision
 
@@ -121,9 +122,9 @@ def _weights(found: checkpoint.Checkpoint, settings: Settings, device: str, dtyp
     return model
 
 
-def _weights_digest(model: Any) -> str:
-    """SHA-256 over names and bytes of all weights, hexadecimal."""
-    digest = hashlib.sha256()
+def _digest(model: Any) -> str:
+    """SHA-256 over the heads, which the weights' shapes do not tell, and over all weights, hexadecimal."""
+    digest = hashlib.sha256(f"{model.config.num_attention_heads} {model.config.num_key_value_heads}".encode())
     for name, weight in sorted(model.named_parameters()):
         digest.update(name.encode())
         digest.update(weight.detach().numpy().tobytes())

@@ -59,7 +59,12 @@ def build(settings: Settings) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast
     """
     tokenizer = build_tokenizer()
     config = configuration(settings, len(tokenizer))
-    memory.check(planned(config), torch.float32, None, "cpu", spread=False)
+    need, free = memory.needed(planned(config), torch.float32, None), memory.available("cpu", spread=False)
+    if need > free:
+        raise LoadError(
+            f"the random model needs {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are available; give smaller "
+            "SCORER_RANDOM_HIDDEN, SCORER_RANDOM_LAYERS or SCORER_RANDOM_INTERMEDIATE"
+        )
     model = LlamaForCausalLM(config)
     # About 1/sqrt(hidden): a random layer then changes its input as much as a trained one does. At the usual 0.02
     # attention is all but uniform, and the last position learns little of the vectors before it.

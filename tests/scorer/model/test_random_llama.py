@@ -33,7 +33,8 @@ def test_settings_give_the_shape_and_the_seed() -> None:
         "key_value_heads": config.num_key_value_heads,
         "intermediate": config.intermediate_size,
     }
-    assert load(given).revision != load(given.model_copy(update={"random_seed": 7})).revision
+    for other in ({"random_seed": 7}, {"random_heads": 12}):
+        assert load(given).revision != load(given.model_copy(update=other)).revision
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_settings_give_the_shape_and_the_seed() -> None:
     [
         ({"random_hidden": 100}, "SCORER_RANDOM_HIDDEN is 100: give a multiple of 8"),
         ({"random_key_value_heads": 3}, "SCORER_RANDOM_KEY_VALUE_HEADS is 3: give a divisor of SCORER_RANDOM_HEADS, 4"),
-        ({"random_hidden": 16_384, "random_layers": 256, "random_intermediate": 65_536}, "choose a smaller"),
+        ({"random_hidden": 16_384, "random_layers": 256}, "give smaller SCORER_RANDOM_HIDDEN"),
     ],
 )
 def test_a_shape_that_cannot_be_is_refused(change: dict[str, int], told: str) -> None:

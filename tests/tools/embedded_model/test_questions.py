@@ -41,7 +41,7 @@ def test_prompts_begin_in_the_words_of_the_shipped_templates() -> None:
     beginnings = {template.parts[0].strip() or template.parts[1] for template in TEMPLATES.values()}
     for spans in asked(200):
         first = whole(spans)
-        assert any(first.startswith(words) for words in beginnings) or first.rstrip().endswith(("yes", "no"))
+        assert any(first.startswith(words) for words in beginnings) or ", yes or no:" in first
 
 
 def test_half_of_the_answers_are_yes() -> None:
@@ -114,8 +114,8 @@ def test_no_phrase_is_the_name_of_a_relation_of_wordnet() -> None:
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the graphs and the corpus are not here")
-def test_no_triple_of_a_known_graph_is_told() -> None:
-    """A triple cannot be told without its relation, and no relation of these graphs is ever named."""
+def test_no_relation_of_a_known_graph_is_named() -> None:
+    """And so none of their triples is told. Two words that are drawn could only meet in one by chance."""
     known = relation_names()
     assert known.isdisjoint((*MENTIONS, *DESCRIBES))
     train, _ = corpus.split(corpus.read(SHARED / "corpus.tar.gz"))
@@ -124,3 +124,5 @@ def test_no_triple_of_a_known_graph_is_told() -> None:
     relations = Counter(questions._relation(random_, MENTIONS) for _ in range(50_000))
     assert len(relations) > 5_000
     assert known.isdisjoint(name.lower() for name in relations)
+    # NELL's relations are one word, as `concept:athleteplaysforteam`.
+    assert {name for name in relations if " " not in name} == {"mentions"}
