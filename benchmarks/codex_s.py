@@ -1,8 +1,8 @@
-"""Claim: by names and descriptions alone, nothing trained, the embedded model tells true triples from hard negatives.
+"""Claim: by names and descriptions alone, the embedded model tells true triples from hard negatives.
 
-The area under the ROC curve of `verdict` and `likelihood` on CoDEx-S's test triples against its hard negatives (Safavi
-and Koutra, CoDEx, 2020). The control has numbers for names, and no descriptions: what is left is what a model makes of
-prompts without meaning; it is taken for several ways to deal the numbers.
+The area under the ROC curve of `verdict`, `number` and `likelihood` on CoDEx-S's test triples against its hard
+negatives (Safavi and Koutra, CoDEx, 2020). The control has numbers for names, and no descriptions: what is left is what
+a model makes of prompts without meaning; it is taken for several ways to deal the numbers.
 
 Run: `python -m benchmarks.codex_s FOLDER [MODEL] [--part valid]`; the folder holds entities.tsv, relations.tsv,
 test.tsv and test_negatives.tsv.
@@ -74,11 +74,24 @@ def scores(
         yield from reply.json()["scores"]
 
 
-def area(client: httpx.Client, parts: Sequence[Sequence[Triple]], entities: Texts, relations: Texts, of: str) -> float:
-    """Area under the ROC curve of a readout, true triples against false ones."""
-    found = [list(scores(client, part, entities, relations, of)) for part in parts]
-    truth = [1] * len(found[0]) + [0] * len(found[1])
-    return float(roc_auc_score(truth, found[0] + found[1]))
+def areas(
+    client: httpx.Client, parts: Sequence[Sequence[Triple]], entities: Texts, relations: Texts, readout: str
+) -> tuple[float, float]:
+    """Areas under the ROC curve, true triples against false ones: over all, and the mean of each relation's own.
+
+    The second tells what the readout says of triples, and not of relations; it is weighted by a relation's triples, of
+    those that have both kinds.
+    """
+    found = [score for part in parts for score in scores(client, part, entities, relations, readout)]
+    truth = [1] * len(parts[0]) + [0] * len(parts[1])
+    groups: dict[str, list[int]] = {}
+    for number, (_, relation, _) in enumerate([*parts[0], *parts[1]]):
+        groups.setdefault(relation, []).append(number)
+    mixed = [group for group in groups.values() if len({truth[number] for number in group}) == 2]
+    own = [roc_auc_score([truth[n] for n in group], [found[n] for n in group]) for group in mixed]
+    sizes = [len(group) for group in mixed]
+    within = sum(a * size for a, size in zip(own, sizes, strict=True)) / sum(sizes)
+    return float(roc_auc_score(truth, found)), float(within)
 
 
 def main() -> None:
@@ -94,21 +107,25 @@ def main() -> None:
     ]
     entities, relations = given.folder / "entities.tsv", given.folder / "relations.tsv"
     named = texts(entities, described=False), texts(relations, described=False)
-    result = {}
+    result: dict[str, tuple[float, float]] = {}
+    deviations = {}
     with scorer(given.model) as client:
-        for readout in ("verdict", "likelihood"):
+        for readout in ("verdict", "number", "likelihood"):
             told = texts(entities, described=True), named[1]
-            result[f"{readout}, names and descriptions"] = area(client, parts, *told, readout)
-            result[f"{readout}, names"] = area(client, parts, *named, readout)
+            result[f"{readout}, names and descriptions"] = areas(client, parts, *told, readout)
+            result[f"{readout}, names"] = areas(client, parts, *named, readout)
             deals = [
-                area(client, parts, numbered(named[0], "entity", seed), numbered(named[1], "relation", seed), readout)
+                areas(client, parts, numbered(named[0], "entity", seed), numbered(named[1], "relation", seed), readout)
                 for seed in range(DEALS)
             ]
-            result[f"{readout}, anonymised"] = statistics.mean(deals)
-            result[f"{readout}, anonymised, deviation"] = statistics.stdev(deals)
-    rows = [(name, f"{value:.3f}") for name, value in result.items()]
+            over_all, within = zip(*deals, strict=True)
+            result[f"{readout}, anonymised"] = statistics.mean(over_all), statistics.mean(within)
+            deviations[f"{readout}, anonymised, deviation"] = statistics.stdev(over_all)
+    rows = [(name, *(f"{area:.3f}" for area in found)) for name, found in result.items()]
+    rows += [(name, f"{deviation:.3f}", "") for name, deviation in deviations.items()]
     title = f"{given.model}: {len(parts[0])} true and {len(parts[1])} false triples of {given.part}"
-    show(title, rows, ("", "area"), result)
+    figures = {name: over_all for name, (over_all, _) in result.items()} | deviations
+    show(title, rows, ("", "area", "within relations"), figures)
 
 
 if __name__ == "__main__":

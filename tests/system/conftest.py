@@ -52,13 +52,13 @@ class System:
         return child
 
     def start_scorer(self) -> str:
-        self.scorer_url = self.processes.serve("scorer", "services.scorer.app:create_app", {})
+        self.scorer_url = self.processes.serve("scorer", "services.scorer.app:create_app", {"SCORER_MODEL": "random"})
         self.processes.wait_ready(self.scorer_url, nothing)
         return self.scorer_url
 
     def start_scorer_at(self, port: int, name: str = "scorer") -> Child:
         """A scorer whose numbers depend on nobody else's calls, where the clients reach it by another address."""
-        environment = {"SCORER_MERGE": "false", "SCORER_THREADS": "1"}
+        environment = {"SCORER_MODEL": "random", "SCORER_MERGE": "false", "SCORER_THREADS": "1"}
         factory = ["uvicorn", "services.scorer.app:create_app", "--factory", "--port", str(port)]
         child = self.processes.start(name, factory, environment)
         self.processes.wait_ready(f"http://{LOOPBACK}:{port}", nothing)

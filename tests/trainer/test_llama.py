@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from protocol.encoding import Layer
 from protocol.messages import HEAD, TAIL
 from protocol.trainings import Dense, LocalSettings, ScorerIdentity
 from trainer.answers import Answers
@@ -29,7 +30,7 @@ def tables_of(dtype: torch.dtype) -> Tables:
     return Tables(cast(made.entities), cast(made.relations), {n: cast(t) for n, t in made.dense.items()})
 
 
-def plain(tables: Tables, encoder: TinyEncoder) -> Tensor:
+def plain(tables: Tables, encoder: TinyEncoder, *, normed: bool) -> Tensor:
     """The same model without HTTP, unique rows or hand-made gradients."""
 
     def slots(rows: Tensor, weight: Tensor) -> Tensor:
@@ -39,19 +40,21 @@ def plain(tables: Tables, encoder: TinyEncoder) -> Tensor:
     relations = slots(tables.relations, tables.dense["adapter.relation"])
     asked = torch.from_numpy(np.stack([ASKED.given, ASKED.relation], axis=1))
     states = encoder.states(every, relations, asked, torch.from_numpy(ASKED.side))
-    normed = states / states.pow(2).mean(1, keepdim=True).sqrt()
-    return normed @ tables.dense["adapter.state"].T
+    if normed:
+        states = states / states.pow(2).mean(1, keepdim=True).sqrt()
+    return states @ tables.dense["adapter.state"].T
 
 
 def leaves(tables: Tables) -> dict[str, Tensor]:
     return {"entities": tables.entities, "relations": tables.relations, **tables.dense}
 
 
-def test_scores_and_gradients_through_the_scorer_are_those_of_plain_autograd() -> None:
+@pytest.mark.parametrize("layer", ["last", "middle", 1])
+def test_scores_and_gradients_through_the_scorer_are_those_of_plain_autograd(layer: Layer) -> None:
     encoder = TinyEncoder(SLOTS)
-    llama, ours, reference = Llama(encoder), tables_of(torch.float32), tables_of(torch.float64)
+    llama, ours, reference = Llama(encoder, layer), tables_of(torch.float32), tables_of(torch.float64)
     found = llama.compare(llama.query(ours, batch(ASKED)), ours.entities)
-    expected = plain(reference, encoder) @ reference.entities.T
+    expected = plain(reference, encoder, normed=layer != "last") @ reference.entities.T
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
     weights = torch.randn(found.shape, generator=torch.Generator().manual_seed(2))
     (found * weights).sum().backward()

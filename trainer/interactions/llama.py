@@ -116,10 +116,10 @@ class RemoteEncode(torch.autograd.Function):
 
 
 class Llama(Interaction):
-    """q = W_state norm(LLaMA(prompt(W_entity e, W_relation r))), score = q . candidate.
+    """q = W_state LLaMA(prompt(W_entity e, W_relation r)), score = q . candidate.
 
-    The norm is RMSNorm without weights: states between layers have a scale of their own, and those after the last
-    layer have passed through the model's norm already.
+    States between layers have a scale of their own, and are normed here (RMSNorm without weights); those after the last
+    layer have passed through the model's own norm.
     """
 
     reciprocal = True
@@ -142,8 +142,9 @@ class Llama(Interaction):
         entities = self._slots(batch.dropout(tables.entities[unique.entity_rows]), tables.dense["adapter.entity"])
         relations = self._slots(batch.dropout(tables.relations[unique.relation_rows]), tables.dense["adapter.relation"])
         states: Tensor = RemoteEncode.apply(entities, relations, unique, self.encoder, self.layer)
-        normed = F.rms_norm(states, states.shape[-1:])
-        return F.linear(batch.dropout(normed), tables.dense["adapter.state"])
+        if self.layer != "last":
+            states = F.rms_norm(states, states.shape[-1:])
+        return F.linear(batch.dropout(states), tables.dense["adapter.state"])
 
     def compare(self, query: Tensor, candidates: Tensor) -> Tensor:
         """[q, n] dot products."""

@@ -9,6 +9,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from protocol.messages import ScoreReadout
 from services.scorer.engine.engine import Engine
 from services.scorer.engine.words import Words
 from services.scorer.model.loading import EMBEDDED_FOLDER, load
@@ -23,16 +24,16 @@ from ..models import complete, difference, plain_likelihood, plain_number, plain
 TEMPLATES = load_templates()
 LARGEST = 16e6
 TOLD = [
-    ("Lake Kolvar", "a mountain lake in northern Norway, known for its trout and its cold water"),
-    ("Marta Ilic", "a Serbian actress who appeared in many films and on television"),
-    ("stethoscope", "a medical instrument with which a doctor listens to the heart and the lungs"),
-    ("The Red Lanterns", "a rock band from Liverpool, England; their first album sold a million copies"),
-    ("apple pie", "a dessert of pastry that is filled with sliced fruit and sugar"),
-    ("Fort Hallam", "a town in the state of Texas, and the seat of its county"),
-    ("woodlark", "a small brown bird with a streaked breast, which sings in flight"),
-    ("Battle of Rensberg", "a battle of the Thirty Years' War between Swedish and Imperial troops"),
+    ("Lake Kolvar", "a mountain lake in northern Norway, known for its trout and its cold water", "Norway"),
+    ("Marta Ilic", "a Serbian actress who appeared in many films and on television", "actress"),
+    ("stethoscope", "a medical instrument with which a doctor listens to the heart and the lungs", "doctor"),
+    ("The Red Lanterns", "a rock band from Liverpool, England; their first album sold a million copies", "Liverpool"),
+    ("apple pie", "a dessert of pastry that is filled with sliced fruit and sugar", "pastry"),
+    ("Fort Hallam", "a town in the state of Texas, and the seat of its county", "Texas"),
+    ("woodlark", "a small brown bird with a streaked breast, which sings in flight", "bird"),
+    ("Battle of Rensberg", "a battle of the Thirty Years' War between Swedish and Imperial troops", "War"),
 ]
-"""Titles and descriptions that no corpus holds."""
+"""Titles with texts that no corpus holds, and something that each text mentions."""
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +47,11 @@ def plain() -> Any:
     return AutoModelForCausalLM.from_pretrained(EMBEDDED_FOLDER, dtype=torch.float32).eval().requires_grad_(False)
 
 
-def asked(relation: str) -> ScoreCall:
-    """Every title with every description."""
-    entities = [SlotText(title) for title, _ in TOLD] + [SlotText(said) for _, said in TOLD]
-    pairs = [[title, 0, len(TOLD) + text] for title in range(len(TOLD)) for text in range(len(TOLD))]
-    return ScoreCall(texts(*entities), texts(relation), np.array(pairs))
+def asked(readout: ScoreReadout) -> ScoreCall:
+    """Every title and text with everything that is mentioned."""
+    entities = [SlotText(title, text) for title, text, _ in TOLD] + [SlotText(name) for *_, name in TOLD]
+    pairs = [[title, 0, len(TOLD) + name] for title in range(len(TOLD)) for name in range(len(TOLD))]
+    return ScoreCall(texts(*entities, hidden=256), texts("has to do with", hidden=256), np.array(pairs), readout)
 
 
 def test_it_is_small_and_has_16_bits_a_number() -> None:
@@ -72,8 +73,12 @@ def test_transformers_loads_it_with_nothing_of_ours(plain: Any) -> None:
 def test_every_readout_agrees_with_plain_calls(engine: Engine, plain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED_FOLDER)
     monkeypatch.setattr(models, "_tokenizer", lambda: tokenizer)
-    call = ScoreCall(texts(SlotText(*TOLD[0]), SlotText("Norway")), texts("lies in"), np.array([[0, 0, 1]]))
-    told = {"head": (", ".join(TOLD[0]), None), "relation": ("lies in", None), "tail": ("Norway", None)}
+    call = ScoreCall(
+        texts(SlotText(*TOLD[0][:2]), SlotText("Norway"), hidden=256),
+        texts("lies in", hidden=256),
+        np.array([[0, 0, 1]]),
+    )
+    told = {"head": (", ".join(TOLD[0][:2]), None), "relation": ("lies in", None), "tail": ("Norway", None)}
     plainly = {"verdict": plain_score, "number": plain_number, "likelihood": plain_likelihood}
     for readout, template in (("verdict", "triple"), ("number", "number"), ("likelihood", "tail")):
         found = complete(engine, engine.score(replace(call, readout=readout))).scores
@@ -88,9 +93,9 @@ def test_every_readout_agrees_with_plain_calls(engine: Engine, plain: Any, monke
         )
 
 
-@pytest.mark.parametrize("readout", ["verdict", "number"])
-def test_a_title_goes_with_its_own_description(engine: Engine, readout: str) -> None:
-    scores = np.array(complete(engine, engine.score(asked("description"))).scores).reshape(len(TOLD), -1)
-    own = scores.diagonal()
-    others = scores[~np.eye(len(TOLD), dtype=bool)]
-    assert (own[:, None] > others).mean() > 0.7
+@pytest.mark.parametrize("readout", ["verdict", "likelihood"])
+def test_what_a_text_mentions_goes_with_it(engine: Engine, readout: ScoreReadout) -> None:
+    scores = np.array(complete(engine, engine.score(asked(readout))).scores).reshape(len(TOLD), -1)
+    # Each name with its own text, against the same name with other texts.
+    others = ~np.eye(len(TOLD), dtype=bool)
+    assert (scores.diagonal()[None] > scores)[others].mean() > 0.8
