@@ -1,6 +1,6 @@
 """Claim: the scorer's memory stays flat while 100,000 triples go through it, for scores and for gradients.
 
-The embedded model and, with fewer triples, SmolLM2-135M's shape. Run: `python -m benchmarks.memory [--large]`
+The model `random` and, with fewer triples, SmolLM2-135M's shape. Run: `python -m benchmarks.memory [--large]`
 """
 
 import argparse
@@ -12,7 +12,7 @@ import psutil
 from benchmarks.measure import show
 from benchmarks.subject import SMOLLM2_135M, arrays, candidates, checkpoint, post, scorer
 from protocol import tensors
-from services.scorer.pages import HIDDEN
+from services.scorer.settings import Settings
 
 TRIPLES, EACH = 100_000, 2_000
 LARGE_TRIPLES, LARGE_EACH = 4_000, 500
@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--large", action="store_true", help="SmolLM2-135M's shape, 4,000 triples (some minutes)")
     large = parser.parse_args().large
-    folder, hidden = (str(checkpoint()), SMOLLM2_135M["hidden_size"]) if large else ("embedded", HIDDEN)
+    folder, hidden = (str(checkpoint()), SMOLLM2_135M["hidden_size"]) if large else ("random", Settings().random_hidden)
     triples, each = (LARGE_TRIPLES, LARGE_EACH) if large else (TRIPLES, EACH)
     parts = arrays(candidates(100, each // 100), hidden)
     scored = tensors.encode(parts)
