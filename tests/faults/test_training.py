@@ -98,7 +98,9 @@ def test_transe(tmp_path: Path) -> None:
         run.start_training("transe", *OPTIONS["transe"])
         clients = run.start_clients()
         dies(run, coordinator)
-        coordinator = run.start_coordinator("coordinator-2", failpoint="blob.synced:5")
+        coordinator = run.start_coordinator(
+            "coordinator-2", failpoint="blob.synced:13"
+        )  # after the kills, within the rounds
         for number in range(CLIENTS):
             kill_in_an_epoch(run, clients, number)
         dies(run, coordinator)
