@@ -16,7 +16,7 @@ from services.scorer.model.loading import load
 from services.scorer.settings import Settings
 from tools.embedded_model import corpus
 from tools.embedded_model.heldout import bits_per_byte
-from tools.embedded_model.rows import encode
+from tools.embedded_model.rows import encode_texts
 
 
 def by_xz(train: Sequence[str], held_out: Sequence[str]) -> tuple[float, float]:
@@ -44,10 +44,7 @@ def main() -> None:
     size = sum(len(text.encode()) for text in held_out)
     # What ends a text is a symbol as well: the model is asked for it too.
     letters = [[[*text.encode(), 256] for text in texts] for texts in (train, held_out)]
-    cut = [
-        [document.tokens[1:].tolist() for document in encode(tokenizer, [[(text, 1.0)] for text in texts])]
-        for texts in (train, held_out)
-    ]
+    cut = [[document.tokens[1:].tolist() for document in encode_texts(tokenizer, part)] for part in parts]
     alone, added = by_xz(train, held_out)
     found = {
         "xz_alone": alone,

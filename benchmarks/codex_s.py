@@ -107,11 +107,11 @@ def main() -> None:
     ]
     entities, relations = given.folder / "entities.tsv", given.folder / "relations.tsv"
     named = texts(entities, described=False), texts(relations, described=False)
+    told = texts(entities, described=True), named[1]
     result: dict[str, tuple[float, float]] = {}
     deviations = {}
     with scorer(given.model) as client:
         for readout in ("verdict", "number", "likelihood"):
-            told = texts(entities, described=True), named[1]
             result[f"{readout}, names and descriptions"] = areas(client, parts, *told, readout)
             result[f"{readout}, names"] = areas(client, parts, *named, readout)
             deals = [

@@ -98,9 +98,8 @@ def test_transe(tmp_path: Path) -> None:
         run.start_training("transe", *OPTIONS["transe"])
         clients = run.start_clients()
         dies(run, coordinator)
-        coordinator = run.start_coordinator(
-            "coordinator-2", failpoint="blob.synced:13"
-        )  # after the kills, within the rounds
+        # After the kills, which each hold up a round, and before the last one.
+        coordinator = run.start_coordinator("coordinator-2", failpoint="blob.synced:13")
         for number in range(CLIENTS):
             kill_in_an_epoch(run, clients, number)
         dies(run, coordinator)

@@ -44,8 +44,7 @@ def read(path: Path) -> list[Entry]:
     """
     try:
         if not tarfile.is_tarfile(path):
-            with path.open("rb") as file:
-                return _entries(file.read(), path.name)
+            return _entries(path.read_bytes(), path.name)
         with tarfile.open(path) as archive:
             files = [member for member in archive if member.isfile()]
             if len(files) != 1:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tools.embedded_model.corpus import Entry
 from tools.embedded_model.questions import Questions
-from tools.embedded_model.rows import Document, encode
+from tools.embedded_model.rows import Document, encode, encode_texts
 
 QUESTIONS = 500
 BATCH_TOKENS = 8_192
@@ -35,7 +35,7 @@ class Reading:
 
 def bits_per_byte(model: Any, tokenizer: Any, entries: Sequence[Entry]) -> float:
     """Bits that the model takes for the entries' titles and texts, one by one, over their bytes."""
-    return _bits_per_byte(model, encode(tokenizer, [[(entry.told, 1.0)] for entry in entries]), _size(entries))
+    return _bits_per_byte(model, encode_texts(tokenizer, entries), _size(entries))
 
 
 class HeldOut:
@@ -50,7 +50,7 @@ class HeldOut:
 
     def __init__(self, tokenizer: Any, entries: Sequence[Entry], questions: Questions, seed: int) -> None:
         self._size = _size(entries)
-        self._texts = encode(tokenizer, [[(entry.told, 1.0)] for entry in entries])
+        self._texts = encode_texts(tokenizer, entries)
         random_ = random.Random(f"{seed} held out")
         self._questions = encode(tokenizer, [questions.ask(random_) for _ in range(QUESTIONS)])
 

@@ -37,6 +37,11 @@ class Rows:
     weights: NDArray[np.float32]
 
 
+def encode_texts(tokenizer: Any, entries: Sequence[Entry]) -> list[Document]:
+    """Each entry's title and text, all of it to be learnt."""
+    return encode(tokenizer, [[(entry.told, 1.0)] for entry in entries])
+
+
 def encode(tokenizer: Any, told: Sequence[Spans]) -> list[Document]:
     """Each text or question between the tokens that begin and end a document."""
     # What the tokenizer tells beside the ids is many times their size.
@@ -61,7 +66,7 @@ def _encode(tokenizer: Any, told: Sequence[Spans]) -> Iterator[Document]:
 def epoch(recipe: Recipe, tokenizer: Any, entries: Sequence[Entry], questions: Questions, number: int) -> Rows:
     """Every text once, and questions that are others in each epoch; what fills no whole row is left out."""
     random_ = random.Random(f"{recipe.seed} epoch {number}")
-    documents = encode(tokenizer, [[(entry.told, 1.0)] for entry in entries])
+    documents = encode_texts(tokenizer, entries)
     texts = sum(len(document.tokens) for document in documents)
     wanted = texts * recipe.question_share / (1 - recipe.question_share)
     while wanted > 0:

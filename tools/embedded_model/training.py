@@ -1,7 +1,7 @@
 """The training loop: Muon for the layers' matrices, AdamW for the rest, checkpoints that a stopped run goes on from.
 
 What a step does depends on the recipe, the corpus and the step's number alone, so that a run that was stopped ends
-where another would. Muon: Jordan et al., 2024, as `torch.optim.Muon` has it.
+where another would, on the same machine. Muon: Jordan et al., 2024, as `torch.optim.Muon` has it.
 """
 
 import math
