@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.messages import HEAD, TAIL
+from protocol.trainings import Sides
 from trainer.graph import Triples
 
 Ints = NDArray[np.int64]
@@ -44,15 +45,12 @@ class Answers:
     offsets: Ints
 
     @classmethod
-    def of(cls, triples: Triples) -> "Answers":
-        """Both sides of every triple."""
+    def of(cls, triples: Triples, sides: Sides = "both") -> "Answers":
+        """Both sides of every triple, or the queries for tails alone."""
         head, relation, tail = triples.T
-        rows = np.concatenate(
-            [
-                np.stack([np.full_like(head, TAIL), relation, head, tail], axis=1),
-                np.stack([np.full_like(head, HEAD), relation, tail, head], axis=1),
-            ]
-        )
+        rows = np.stack([np.full_like(head, TAIL), relation, head, tail], axis=1)
+        if sides == "both":
+            rows = np.concatenate([rows, np.stack([np.full_like(head, HEAD), relation, tail, head], axis=1)])
         rows = np.unique(rows, axis=0)
         queries, counts = np.unique(rows[:, :3], axis=0, return_counts=True)
         offsets = np.concatenate([[0], np.cumsum(counts)])
