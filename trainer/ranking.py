@@ -66,23 +66,25 @@ class Asked:
         answers: The queries, q of them, with the answers that the triples give, p (query, answer) pairs.
         known: The filter.
         known_rows: int64 [q], where the filter has each query, -1 where it does not.
+        highest: The highest entity among all answers; every entity of a training graph is one.
     """
 
     triples: Triples
     answers: Answers
     known: Answers
     known_rows: Ints
+    highest: int
 
     @classmethod
     def of(cls, triples: Triples, known: Answers) -> "Asked":
         """Triples under a filter."""
         answers = Answers.of(triples)
-        return cls(triples, answers, known, known.find(answers.queries))
+        highest = max(int(each.entities.max(initial=0)) for each in (answers, known))
+        return cls(triples, answers, known, known.find(answers.queries), highest)
 
     def chunks(self) -> Iterator[slice]:
         """Rows of queries that are scored at once."""
-        candidates = 1 + int(self.known.entities.max(initial=0))  # every entity of a training graph answers something
-        size = max(1, min(QUERIES_A_CHUNK, SCORES_A_CHUNK // candidates))
+        size = max(1, min(QUERIES_A_CHUNK, SCORES_A_CHUNK // (1 + self.highest)))
         for start in range(0, len(self.answers), size):
             yield slice(start, min(start + size, len(self.answers)))
 
@@ -96,6 +98,9 @@ class Asked:
         Raises:
             ScoresNotFinite: A score is NaN or infinite.
         """
+        # Compiled code would read past the end.
+        assert len(scores) == rows.stop - rows.start
+        assert scores.shape[1] > self.highest
         largest = np.maximum(scores.max(axis=1), -scores.min(axis=1))
         if not np.isfinite(largest).all():
             raise ScoresNotFinite("the model scored NaN or infinity; lower the learning rate")

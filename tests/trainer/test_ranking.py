@@ -234,3 +234,10 @@ def test_scores_that_are_not_finite_are_refused(small: Graph, value: float) -> N
     scores[0, :, :, 0] = value
     with pytest.raises(ScoresNotFinite):
         rank(small.triples["test"], known_answers(small, "test"), scorer_of(scores))
+
+
+def test_scores_of_too_few_candidates_are_not_counted(small: Graph) -> None:
+    known = known_answers(small, "test")
+    for shape in ((0, -1), (-1, 0)):
+        with pytest.raises(AssertionError):
+            rank(small.triples["test"], known, lambda q, s=shape: np.zeros((len(q) + s[0], 12 + s[1])))
