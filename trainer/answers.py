@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.messages import HEAD, TAIL
+from protocol.trainings import Sides
 from trainer.graph import DataError, Triples
 
 Ints = NDArray[np.int64]
@@ -44,8 +45,8 @@ class Answers:
     offsets: Ints
 
     @classmethod
-    def of(cls, triples: Triples) -> "Answers":
-        """Both sides of every triple.
+    def of(cls, triples: Triples, sides: Sides = "both") -> "Answers":
+        """Both sides of every triple, or the queries for tails alone.
 
         Raises:
             DataError: There are more queries times entities than 63 bits can number.
@@ -56,11 +57,13 @@ class Answers:
         if 2 * relations * entities**2 >= 1 << 63:
             raise DataError(f"{entities} entities and {relations} relations are too many; divide the graph")
         # A side is a number as well: one sort of one column orders queries and answers.
-        asked = [(TAIL * relations + relation) * entities + head, (HEAD * relations + relation) * entities + tail]
-        packed = _ascending(np.concatenate(asked) * entities + np.concatenate([tail, head]))
-        query, answer = np.divmod(packed, entities)
-        starts = np.flatnonzero(np.diff(query, prepend=-1))
-        rest, given = np.divmod(query[starts], entities)
+        packed = ((TAIL * relations + relation) * entities + head) * entities + tail
+        if sides == "both":
+            heads = ((HEAD * relations + relation) * entities + tail) * entities + head
+            packed = np.concatenate([packed, heads])
+        asked, answer = np.divmod(_ascending(packed), entities)
+        starts = np.flatnonzero(np.diff(asked, prepend=-1))
+        rest, given = np.divmod(asked[starts], entities)
         side, relation = np.divmod(rest, relations)
         return cls(Queries(given, relation, side), answer, np.append(starts, len(answer)))
 

@@ -4,14 +4,15 @@ A query's scores are read once for each of its answers; nothing is sorted or cop
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from trainer.loops import compiled
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _passed(line: Floats, low: np.floating, high: np.floating) -> tuple[np.int32, np.int32]:
     """How many scores are above `high`, and how many reach `low`."""
     above = reached = np.int32(0)  # as wide as a score, and read by index: so many are compared at once
@@ -21,7 +22,7 @@ def _passed(line: Floats, low: np.floating, high: np.floating) -> tuple[np.int32
     return above, reached
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def count(scores: Floats, margins: Floats, offsets: Ints, answers: Ints, starts: Ints, ends: Ints, known: Ints) -> Ints:
     """How many candidates stand above each answer, level with it, and beside it at all.
 

@@ -108,7 +108,7 @@ class Asked:
         found = self.known_rows[rows]
         starts = self.known.offsets[found]
         ends = np.where(found < 0, starts, self.known.offsets[found + 1])
-        return count(
+        counts: Ints = count(
             np.ascontiguousarray(scores),
             (tolerance * largest).astype(scores.dtype),
             offsets - offsets[0],
@@ -117,6 +117,7 @@ class Asked:
             ends,
             self.known.entities,
         )
+        return counts
 
     def ranks(self, counts: Ints) -> Ranks:
         """Counts [p, 3] of all pairs, put into the order of the triples."""

@@ -13,6 +13,7 @@ from rich.console import Console
 from protocol.problems import InvalidRequest, ProblemError
 from trainer.checkpoints import HomeUnusable
 from trainer.cli import client, models, operator
+from trainer.devices import DeviceMissing
 from trainer.files import Damaged
 from trainer.graph import DataError
 from trainer.inputs import UsageError
@@ -48,6 +49,7 @@ EXPECTED = (
     ClockWrong,
     Damaged,
     DataError,
+    DeviceMissing,
     HomeUnusable,
     KeyUnusable,
     ModelMissing,

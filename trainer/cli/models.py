@@ -8,6 +8,7 @@ from rich.console import Console
 
 from protocol.trainings import InteractionName
 from trainer.cli.options import (
+    Device,
     Dim,
     EvaluateEvery,
     Interaction,
@@ -16,6 +17,7 @@ from trainer.cli.options import (
     Loss,
     Names,
     Patience,
+    Preset,
     ReadAfter,
     Rounds,
     Scorer,
@@ -68,8 +70,10 @@ def train(
     data: Annotated[list[str], typer.Argument(help="Folders with train, valid and test.tsv; several are pooled.")],
     out: Annotated[Path, typer.Option(help="Where the model and results.json are written.")],
     interaction: Interaction = "transe",
+    preset: Preset = "default",
     scorer: Scorer = None,
     scorer_key_file: ScorerKeyFile = None,
+    device: Device = "cpu",
     seed: Seed = 0,
     dim: Dim = None,
     rounds: Rounds = None,
@@ -89,7 +93,8 @@ def train(
     local = {"local_epochs": local_epochs, "learning_rate": learning_rate, "loss": loss, "layer": layer}
     changes: dict[str, object] = {"seed": seed, "dim": dim, "rounds": rounds, "tie_tolerance": tie_tolerance}
     changes |= {"evaluate_every": evaluate_every, "patience": patience}
-    commands.run_train(console, data, out, interaction, ScorerAt(scorer, scorer_key_file), names, changes, local)
+    at = ScorerAt(scorer, scorer_key_file)
+    commands.run_train(console, data, out, interaction, at, names, device, preset, changes, local)
 
 
 def evaluate(
@@ -98,6 +103,7 @@ def evaluate(
     test: Annotated[bool, typer.Option("--test/--valid", help="Which triples are ranked.")] = True,
     scorer: Scorer = None,
     scorer_key_file: ScorerKeyFile = None,
+    device: Device = "cpu",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the metrics to this file, too.")] = None,
 ) -> None:
     """Rank a folder's test triples with a trained model: both sides, filtered, realistic.
@@ -105,7 +111,7 @@ def evaluate(
     Example: `tripleherd evaluate .tripleherd/client_0/CLIENT/TRAINING/fusion --data data/umls/client_0`
     """
     at = ScorerAt(scorer, scorer_key_file)
-    commands.run_evaluate(console, model, data, "test" if test else "valid", at, json_file)
+    commands.run_evaluate(console, model, data, "test" if test else "valid", at, device, json_file)
 
 
 def predict(
@@ -117,12 +123,13 @@ def predict(
     data: Annotated[str | None, typer.Option(help="Mark answers that this folder's triples hold.")] = None,
     scorer: Scorer = None,
     scorer_key_file: ScorerKeyFile = None,
+    device: Device = "cpu",
 ) -> None:
     """The most plausible tails of (head, relation, ?), or heads of (?, relation, tail).
 
     Example: `tripleherd predict .tripleherd/client_0/CLIENT/TRAINING/fusion --head virus --relation causes --top 5`
     """
-    commands.run_predict(console, model, head, relation, tail, top, data, ScorerAt(scorer, scorer_key_file))
+    commands.run_predict(console, model, head, relation, tail, top, data, ScorerAt(scorer, scorer_key_file), device)
 
 
 def _interactions(given: list[str] | None) -> list[InteractionName]:

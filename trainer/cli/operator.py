@@ -18,6 +18,7 @@ from trainer.cli.options import (
     Loss,
     OperatorTokenFile,
     Patience,
+    Preset,
     ReadAfter,
     Rounds,
     Scorer,
@@ -44,6 +45,7 @@ def start(
     operator_token_file: OperatorTokenFile,
     coordinator: CoordinatorUrl = HERE,
     interaction: Interaction = "transe",
+    preset: Preset = "default",
     scorer: Scorer = None,
     scorer_key_file: ScorerKeyFile = None,
     clients: Annotated[int, typer.Option(help="Begin when so many have joined.", min=1)] = 3,
@@ -96,7 +98,7 @@ def start(
     }
     changes |= {"seed": seed, "dim": dim, "rounds": rounds, "evaluate_every": evaluate_every, "patience": patience}
     at, scores = OperatorAt(coordinator, operator_token_file), ScorerAt(scorer, scorer_key_file)
-    operator.run_start(console, at, interaction, scores, once, changes, local)
+    operator.run_start(console, at, interaction, scores, once, preset, changes, local)
 
 
 @coordinator.command()

@@ -7,6 +7,7 @@ import typer
 
 from protocol.encoding import Layer, NamedLayer
 from protocol.trainings import InteractionName, LossName, Share
+from trainer.presets import PresetName
 
 Interaction = Annotated[
     InteractionName, typer.Option(help="The function that scores a triple.", envvar="TRAINER_INTERACTION")
@@ -62,6 +63,16 @@ ReadAfter = Annotated[
         parser=_layer,
         metavar="LAYER",
     ),
+]
+Preset = Annotated[
+    PresetName,
+    typer.Option(
+        help="Settings to begin with: ours, or those that FedE was published with (tails alone, 128 columns)."
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(help="Where the model's tensors are: `cpu`, or a GPU as `cuda` or `cuda:1`.", envvar="TRAINER_DEVICE"),
 ]
 Loss = Annotated[LossName | None, typer.Option(help="What is minimised.")]
 Dim = Annotated[int | None, typer.Option(help="Columns of an entity's row.", min=1)]

@@ -19,6 +19,7 @@ from trainer.collection import pool, restricted
 from trainer.conclusion import client_result
 from trainer.dataset import read_dataset
 from trainer.demo import Demo
+from trainer.devices import usable_device
 from trainer.graph import DataError, Graph, write_folder
 from trainer.inputs import (
     ScorerAt,
@@ -33,6 +34,7 @@ from trainer.inputs import (
 from trainer.interactions import interaction_of
 from trainer.local import train_alone
 from trainer.model import Model
+from trainer.presets import PresetName
 from trainer.ranking import known_answers, rank
 from trainer.results import ALL_COLUMNS, table, ties, write, write_results
 from trainer.saved import save_model
@@ -86,6 +88,8 @@ def run_train(
     interaction: InteractionName,
     scorer: ScorerAt,
     names: bool,
+    device: str,
+    preset: PresetName,
     changes: dict[str, Any],
     local: dict[str, Any],
 ) -> None:
@@ -99,8 +103,8 @@ def run_train(
         pooled = pool(list(graphs.values()))
         sent = Names.of(pooled.entities, pooled.relations) if names else None
         encoder = stack.enter_context(scorer_for(interaction, scorer, say, sent))
-        settings = settings_of(interaction, encoder, changes, local)
-        model = interaction_of(interaction, encoder, settings.local.layer)
+        settings = settings_of(interaction, encoder, changes, local, preset)
+        model = interaction_of(interaction, encoder, settings.local, usable_device(device))
         # A wrong --out is better known before the training than after it.
         out.mkdir(parents=True, exist_ok=True)
         trained = train_alone(pooled, model, settings, seed_of(settings.seed, mode), say, now)
@@ -120,10 +124,10 @@ def run_train(
 
 
 def run_evaluate(
-    console: Console, folder: Path, data: str, split: Split, scorer: ScorerAt, json_file: Path | None
+    console: Console, folder: Path, data: str, split: Split, scorer: ScorerAt, device: str, json_file: Path | None
 ) -> None:
     """Rank a split with a saved model, print the metrics of each side, and write them where a file is given."""
-    with progress(console) as (say, now), saved_model(folder, scorer, say) as model:
+    with progress(console) as (say, now), saved_model(folder, scorer, say, device) as model:
         graph = graph_of(data, say)
         if not len(graph.triples[split]):
             raise DataError(f"{data}: there are no {split} triples to rank")
@@ -153,6 +157,7 @@ def run_predict(
     top: int,
     data: str | None,
     scorer: ScorerAt,
+    device: str,
 ) -> None:
     """Print the best candidates of one query."""
     if (head is None) == (tail is None):
@@ -161,7 +166,7 @@ def run_predict(
     if data is not None:
         graph = read_dataset(data)
         known = {triple for split in graph.triples for triple in graph.named(split)}
-    with progress(console) as (say, now), saved_model(folder, scorer, say) as model:
+    with progress(console) as (say, now), saved_model(folder, scorer, say, device) as model:
         now("scoring all candidates")
         given = position_of(head or tail or "", model.card.entities, "entity")
         number = position_of(relation, model.card.relations, "relation")
