@@ -19,9 +19,9 @@ class DataError(Exception):
     """The data cannot be used; the message names the file and the way out."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Graph:
-    """Triples over the entities and relations of the training split.
+    """Triples over the entities and relations of the training split. A graph equals itself alone, and may be a key.
 
     Attributes:
         entities: Ids of the entities that occur in training, sorted; they are the candidates of every rank.

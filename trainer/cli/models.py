@@ -23,6 +23,7 @@ from trainer.cli.options import (
     Scorer,
     ScorerKeyFile,
     Seed,
+    TieTolerance,
 )
 from trainer.commands import models as commands
 from trainer.inputs import ScorerAt
@@ -82,6 +83,7 @@ def train(
     layer: ReadAfter = None,
     evaluate_every: EvaluateEvery = None,
     patience: Patience = None,
+    tie_tolerance: TieTolerance = None,
     names: Names = False,
 ) -> None:
     """Train without a coordinator: one folder alone (isolation), or several pooled (collection).
@@ -89,7 +91,8 @@ def train(
     Example: `tripleherd train data/umls/client_* --interaction complex --out results/pooled`
     """
     local = {"local_epochs": local_epochs, "learning_rate": learning_rate, "loss": loss, "layer": layer}
-    changes = {"seed": seed, "dim": dim, "rounds": rounds, "evaluate_every": evaluate_every, "patience": patience}
+    changes: dict[str, object] = {"seed": seed, "dim": dim, "rounds": rounds, "tie_tolerance": tie_tolerance}
+    changes |= {"evaluate_every": evaluate_every, "patience": patience}
     at = ScorerAt(scorer, scorer_key_file)
     commands.run_train(console, data, out, interaction, at, names, device, preset, changes, local)
 
@@ -101,12 +104,14 @@ def evaluate(
     scorer: Scorer = None,
     scorer_key_file: ScorerKeyFile = None,
     device: Device = "cpu",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the metrics to this file, too.")] = None,
 ) -> None:
     """Rank a folder's test triples with a trained model: both sides, filtered, realistic.
 
     Example: `tripleherd evaluate .tripleherd/client_0/CLIENT/TRAINING/fusion --data data/umls/client_0`
     """
-    commands.run_evaluate(console, model, data, "test" if test else "valid", ScorerAt(scorer, scorer_key_file), device)
+    at = ScorerAt(scorer, scorer_key_file)
+    commands.run_evaluate(console, model, data, "test" if test else "valid", at, device, json_file)
 
 
 def predict(

@@ -36,7 +36,7 @@ from trainer.local import train_alone
 from trainer.model import Model
 from trainer.presets import PresetName
 from trainer.ranking import known_answers, rank
-from trainer.results import COLUMNS, table, write_results
+from trainer.results import ALL_COLUMNS, table, ties, write, write_results
 from trainer.saved import save_model
 from trainer.scorer import Names
 from trainer.seeds import seed_of
@@ -117,25 +117,34 @@ def run_train(
                 continue
             now(f"ranking {name}")
             own = restricted(scores, pooled.entities, pooled.relations, graph)
-            ranks = rank(graph.triples["test"], known_answers(graph, "test"), own)
+            ranks = rank(graph.triples["test"], known_answers(graph, "test"), own, settings.tie_tolerance)
             results.append(client_result(graph, name, settings, mode, ranks))
     write_results(out / "results.json", results)
     console.print(table(results, f"{mode}, both sides, weighted by test triples"))
 
 
-def run_evaluate(console: Console, folder: Path, data: str, split: Split, scorer: ScorerAt, device: str) -> None:
-    """Rank a split with a saved model and print the metrics of each side."""
+def run_evaluate(
+    console: Console, folder: Path, data: str, split: Split, scorer: ScorerAt, device: str, json_file: Path | None
+) -> None:
+    """Rank a split with a saved model, print the metrics of each side, and write them where a file is given."""
     with progress(console) as (say, now), saved_model(folder, scorer, say, device) as model:
         graph = graph_of(data, say)
         if not len(graph.triples[split]):
             raise DataError(f"{data}: there are no {split} triples to rank")
         now(f"ranking {len(graph.triples[split])} {split} triples")
         scores = restricted(model.scorer, model.card.entities, model.card.relations, graph)
-        metrics = rank(graph.triples[split], known_answers(graph, split), scores).metrics()
-    shown = Table("side", *COLUMNS.values(), title=f"{model.card.settings.interaction}, {model.card.mode}, {split}")
-    shown.caption = f"filtered, realistic ranks among {len(graph.entities)} entities"
+        tolerance = model.card.settings.tie_tolerance
+        ranks = rank(graph.triples[split], known_answers(graph, split), scores, tolerance)
+    metrics, interaction, mode = ranks.metrics(), model.card.settings.interaction, model.card.mode
+    if json_file is not None:
+        what = {"interaction": interaction, "mode": mode, "split": split, "ranks": "filtered, realistic"}
+        counts = {"triples": len(ranks), "candidates": len(graph.entities), "left_out": graph.left_out[split]}
+        sides = {side: values.model_dump() for side, values in metrics.items()}
+        write(json_file, what | {"tie_tolerance": tolerance} | counts | {"sides": sides})
+    shown = Table("side", *ALL_COLUMNS.values(), title=f"{interaction}, {mode}, {split}")
+    shown.caption = f"filtered, realistic ranks among {len(graph.entities)} entities" + ties(metrics.values())
     for side, values in metrics.items():
-        shown.add_row(side, *(f"{values.model_dump()[column]:.3f}" for column in COLUMNS))
+        shown.add_row(side, *(f"{values.model_dump()[column]:.3f}" for column in ALL_COLUMNS))
     console.print(shown)
 
 
