@@ -17,7 +17,7 @@ from trainer.saved import read_model
 from .support import Run, queries
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("demo", "split", "start", "join", "keys", "leave", "coordinator", "train", "evaluate", "predict")
+COMMANDS = ("demo", "split", "convert", "start", "join", "keys", "leave", "coordinator", "train", "evaluate", "predict")
 PARTS = {"keys": ("rotate",), "coordinator": ("export", "pause", "resume", "stop", "clients", "revoke")}
 SHOWN = ("mrr", "hits@1", "hits@3", "hits@5", "hits@10", "mr", "amri")
 QUICK = ("--rounds", "4", "--evaluate-every", "2", "--dim", "16", "--local-epochs", "5", "--learning-rate", "0.05")
@@ -156,7 +156,7 @@ MENDABLE: dict[str, tuple[Arguments, str]] = {
     "unknown data set": (lambda data, model: ["split", "nationz", "--out", data / "o"], "nationz: neither"),
     "existing split": (
         lambda data, model: ["split", "nations", "--out", data, "--clients", "2"],
-        "already holds a graph",
+        "is there already",
     ),
     "data of others": (lambda data, model: ["evaluate", model, "--data", data / "client_1"], "unknown to the model"),
     "head and tail": (

@@ -1,4 +1,4 @@
-"""`demo`, `split`, `train`, `evaluate` and `predict`."""
+"""`demo`, `train`, `evaluate` and `predict`."""
 
 from pathlib import Path
 from typing import Annotated, get_args
@@ -36,7 +36,7 @@ def demo(
     out: Annotated[
         Path | None, typer.Option(help="Keep data, logs, models and results.json here; must be new or empty.")
     ] = None,
-    dataset: Annotated[str, typer.Option(help="A folder of TSV files, or a PyKEEN data set.")] = "umls",
+    dataset: Annotated[str, typer.Option(help="A folder, one file, or a PyKEEN data set.")] = "umls",
     clients: Annotated[int, typer.Option(help="Clients that the relations are dealt to.", min=1)] = 3,
     interaction: Annotated[
         list[str] | None, typer.Option(help="transe and llama unless given; repeat for several.")
@@ -51,19 +51,6 @@ def demo(
     Example: `tripleherd demo --out results/demo`
     """
     commands.run_demo(console, out, dataset, clients, _interactions(interaction), seed, rounds)
-
-
-def split(
-    dataset: Annotated[str, typer.Argument(help="A folder of TSV files, or a PyKEEN data set such as `umls`.")],
-    out: Annotated[Path, typer.Option(help="Written: client_0, client_1, … with train, valid and test.tsv.")],
-    clients: Annotated[int, typer.Option(help="How many to deal to.", min=1)] = 3,
-    seed: Seed = 0,
-) -> None:
-    """Deal a graph's relations to clients at random, and split each client's triples 80/10/10.
-
-    Example: `tripleherd split umls --clients 3 --out data/umls`
-    """
-    commands.run_split(console, dataset, out, clients, seed)
 
 
 def train(

@@ -1,4 +1,4 @@
-"""Dealing graphs, and training and using models without a coordinator; and the demo."""
+"""Training and using models without a coordinator; and the demo."""
 
 import tempfile
 import time
@@ -20,7 +20,7 @@ from trainer.conclusion import client_result
 from trainer.dataset import read_dataset
 from trainer.demo import Demo
 from trainer.devices import usable_device
-from trainer.graph import DataError, Graph, write_folder
+from trainer.graph import DataError
 from trainer.inputs import (
     ScorerAt,
     UsageError,
@@ -40,7 +40,6 @@ from trainer.results import ALL_COLUMNS, table, ties, write, write_results
 from trainer.saved import save_model
 from trainer.scorer import Names
 from trainer.seeds import seed_of
-from trainer.split import deal
 
 
 def run_demo(
@@ -65,20 +64,6 @@ def run_demo(
             raise
     console.print(table(results, f"{dataset}, {clients} clients, both sides, weighted by test triples"))
     console.print(f"{time.monotonic() - started:.0f} s" + (f"; everything is in {out}" if out else ""))
-
-
-def run_split(console: Console, dataset: str, out: Path, clients: int, seed: int) -> None:
-    """Deal a data set into folders."""
-    parts = deal(read_dataset(dataset), clients, seed)
-    if existing := [out / f"client_{i}" for i in range(clients) if (out / f"client_{i}" / "train.tsv").exists()]:
-        raise UsageError(f"{existing[0]} already holds a graph; give --out another folder")
-    shown = Table("client", "relations", "entities", "train", "valid", "test")
-    for i, named in enumerate(parts):
-        write_folder(out / f"client_{i}", named)
-        graph = Graph.from_names(named)
-        sizes = [len(graph.relations), len(graph.entities), *map(len, graph.triples.values())]
-        shown.add_row(f"client_{i}", *map(str, sizes))
-    console.print(shown)
 
 
 def run_train(
