@@ -4,6 +4,7 @@ Commands read arguments, call plain functions, and print. An error that a user c
 """
 
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 import typer
@@ -67,10 +68,15 @@ EXPECTED = (
 
 
 def main() -> NoReturn:
-    """Run a command; expected errors become one line and exit status 2."""
+    """Run a command."""
+    run_program(app)
+
+
+def run_program(call: Callable[[], object]) -> NoReturn:
+    """Run something as a program: expected errors become one line and exit status 2."""
     stop_on_sigterm()
     try:
-        app(standalone_mode=True)
+        call()
     except EXPECTED as error:
         _fail(error)
     except ValidationError as error:

@@ -14,9 +14,9 @@ from rich.text import Text
 from protocol.messages import HEAD, TAIL
 from protocol.rounds import Mode, Split
 from protocol.trainings import InteractionName
+from trainer.alone import train_and_measure
 from trainer.answers import Queries
 from trainer.collection import pool, restricted
-from trainer.conclusion import client_result
 from trainer.dataset import read_dataset
 from trainer.demo import Demo
 from trainer.graph import DataError, Graph, write_folder
@@ -31,11 +31,8 @@ from trainer.inputs import (
     settings_of,
 )
 from trainer.interactions import interaction_of
-from trainer.local import train_alone
-from trainer.model import Model
 from trainer.ranking import known_answers, rank
-from trainer.results import COLUMNS, table, write_results
-from trainer.saved import save_model
+from trainer.results import COLUMNS, table
 from trainer.scorer import Names
 from trainer.seeds import seed_of
 from trainer.split import deal
@@ -101,21 +98,8 @@ def run_train(
         encoder = stack.enter_context(scorer_for(interaction, scorer, say, sent))
         settings = settings_of(interaction, encoder, changes, local)
         model = interaction_of(interaction, encoder, settings.local.layer)
-        # A wrong --out is better known before the training than after it.
-        out.mkdir(parents=True, exist_ok=True)
-        trained = train_alone(pooled, model, settings, seed_of(settings.seed, mode), say, now)
-        save_model(out, pooled, mode, settings, dict(trained.state), names_sent=names)
-        scores = Model.of_state(model, trained.state).rank_scores
-        results = []
-        for name, graph in graphs.items():
-            if not len(graph.triples["test"]):
-                say(f"{name}: there are no test triples to rank")
-                continue
-            now(f"ranking {name}")
-            own = restricted(scores, pooled.entities, pooled.relations, graph)
-            ranks = rank(graph.triples["test"], known_answers(graph, "test"), own)
-            results.append(client_result(graph, name, settings, mode, ranks))
-    write_results(out / "results.json", results)
+        seed = seed_of(settings.seed, mode)
+        results = train_and_measure(pooled, graphs, mode, settings, model, seed, out, names, say, now)
     console.print(table(results, f"{mode}, both sides, weighted by test triples"))
 
 

@@ -1,0 +1,115 @@
+"""The runs of an experiment. A run is what processes do together: a federated training, or one without coordinator."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from pydantic import ValidationError
+
+from protocol.problems import InvalidRequest
+from protocol.rounds import Mode
+from protocol.trainings import TrainingSettings
+from trainer.experiments.data import Clients
+from trainer.experiments.schema import Experiment
+from trainer.inputs import UsageError, settings_of
+from trainer.scorer import ScorerClient
+
+Kind = Literal["federated", "collection", "isolation"]
+"""A federated training ends with the rows of isolation, federation and fusion; the other two run where these do not."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run.
+
+    Attributes:
+        data: Name of its data set.
+        variant: Name of its variant.
+        kind: What runs.
+        modes: Those wanted of the modes that it gives.
+        settings: The training's, with its seed.
+        names: Whether the scorer is told names.
+        clients: Their folders.
+    """
+
+    data: str
+    variant: str
+    kind: Kind
+    modes: tuple[Mode, ...]
+    settings: TrainingSettings
+    names: bool
+    clients: Clients
+
+    @property
+    def seed(self) -> int:
+        """Of the deal, of the keys and of the training."""
+        return self.settings.seed
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{self.data} {self.variant} seed {self.seed} {self.kind}"
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of everything that decides the result: another digest is another run."""
+        parts = [self.kind, self.settings.model_dump(mode="json"), self.names, self.clients.digest]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder."""
+        return f"{self.data}-{self.variant}-seed{self.seed}-{self.kind}-{self.digest[:12]}"
+
+    @property
+    def processes(self) -> int:
+        """How many work at the same time."""
+        return 1 if self.kind == "collection" else len(self.clients.folders)
+
+
+def plan(experiment: Experiment, data: Mapping[tuple[str, int], Clients], encoder: ScorerClient | None) -> list[Run]:
+    """All runs, seed by seed, so that a table with all rows comes early.
+
+    Args:
+        experiment: What is wanted.
+        data: The clients of each data set with each seed.
+        encoder: The scorer, where a variant is `llama`.
+
+    Raises:
+        UsageError: A variant's settings do not fit together, or its scorer has no such layer.
+    """
+    return [
+        Run(name, variant, kind, modes, settings, experiment.changes(variant).get("names", False), clients)
+        for seed in experiment.seeds
+        for name, clients in ((name, data[name, seed]) for name in experiment.data)
+        for variant in experiment.variants
+        for settings in [_settings(experiment, variant, seed, len(clients.folders), encoder)]
+        for kind, modes in _kinds(experiment.modes)
+    ]
+
+
+def _kinds(wanted: list[Mode]) -> list[tuple[Kind, tuple[Mode, ...]]]:
+    federated: bool = bool({"federation", "fusion"} & set(wanted))
+    given: dict[Kind, tuple[Mode, ...]] = {
+        "federated" if federated else "isolation": ("isolation", "federation", "fusion"),
+        "collection": ("collection",),
+    }
+    chosen = {kind: tuple(mode for mode in modes if mode in wanted) for kind, modes in given.items()}
+    return [(kind, modes) for kind, modes in chosen.items() if modes]
+
+
+def _settings(
+    experiment: Experiment, variant: str, seed: int, clients: int, encoder: ScorerClient | None
+) -> TrainingSettings:
+    changes = experiment.changes(variant)
+    interaction, local = changes.pop("interaction"), changes.pop("local", {})
+    changes.pop("names", None)
+    # Every client is waited for, unless the variant says otherwise: who is slow would else decide the result.
+    changes = {"quorum": clients} | changes | {"seed": seed, "clients": clients}
+    try:
+        return settings_of(interaction, encoder if interaction == "llama" else None, changes, local)
+    except ValidationError as error:
+        raise UsageError(f"variants.{variant}: {InvalidRequest.from_validation(error).detail}") from error
