@@ -14,6 +14,7 @@ from rich.console import Console
 from protocol.problems import InvalidRequest, ProblemError
 from trainer.checkpoints import HomeUnusable
 from trainer.cli import client, models, operator
+from trainer.cli.experiment import experiment
 from trainer.files import Damaged
 from trainer.graph import DataError
 from trainer.inputs import UsageError
@@ -44,6 +45,7 @@ app.add_typer(operator.coordinator, name="coordinator")
 app.command()(models.train)
 app.command()(models.evaluate)
 app.command()(models.predict)
+app.command()(experiment)
 
 EXPECTED = (
     ClockWrong,
