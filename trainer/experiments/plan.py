@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -107,8 +108,9 @@ def _settings(
     changes = experiment.changes(variant)
     interaction, local = changes.pop("interaction"), changes.pop("local", {})
     changes.pop("names", None)
-    # Every client is waited for, unless the variant says otherwise: who is slow would else decide the result.
-    changes = {"quorum": clients} | changes | {"seed": seed, "clients": clients}
+    # All that a round asks are waited for, unless the variant says otherwise: who is slow would else decide the result.
+    asked = math.ceil(changes.get("fraction", 1.0) * clients - 1e-9)  # as the coordinator reckons
+    changes = {"quorum": asked} | changes | {"seed": seed, "clients": clients}
     try:
         return settings_of(interaction, encoder if interaction == "llama" else None, changes, local)
     except ValidationError as error:

@@ -54,9 +54,9 @@ def _refuse_repeated(file: Path, node: yaml.Node | None) -> None:
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
-            if key.value in seen:
-                raise UsageError(f"{file}:{key.start_mark.line + 1}: {key.value}: stands here a second time")
-            seen.add(key.value)
+            if (name := str(key.value)) in seen:
+                raise UsageError(f"{file}:{key.start_mark.line + 1}: {name}: stands here a second time")
+            seen.add(name)
             _refuse_repeated(file, value)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:

@@ -23,7 +23,7 @@ from trainer.processes import Child, Processes, ProcessFailed
 from trainer.results import ClientResult, read_results
 from trainer.service import Service
 
-PAUSE_SECONDS = 5.0
+PAUSE_SECONDS = 2.0
 """Between two looks at whether the coordinator has paused the training."""
 Tick = Callable[[], None]
 
