@@ -17,7 +17,19 @@ from trainer.saved import read_model
 from .support import Run, queries
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("demo", "split", "start", "join", "keys", "leave", "coordinator", "train", "evaluate", "predict", "experiment")
+COMMANDS = (
+    "demo",
+    "split",
+    "start",
+    "join",
+    "keys",
+    "leave",
+    "coordinator",
+    "train",
+    "evaluate",
+    "predict",
+    "experiment",
+)
 PARTS = {"keys": ("rotate",), "coordinator": ("export", "pause", "resume", "stop", "clients", "revoke")}
 QUICK = ("--rounds", "4", "--evaluate-every", "2", "--dim", "16", "--local-epochs", "5", "--learning-rate", "0.05")
 

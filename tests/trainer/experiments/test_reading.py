@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,14 @@ def read(tmp_path: Path, text: str) -> Experiment:
 @pytest.mark.parametrize("file", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda file: file.name)
 def test_the_examples_that_ship_can_be_read(file: Path) -> None:
     assert read_experiment(file).variants
+
+
+def test_the_page_s_example_can_be_read_and_every_key_is_explained(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert read(tmp_path, example).changes("middle-names")["names"]
+    keys = page.split("## The file")[1].split("```yaml")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", keys, re.MULTILINE)) == set(Experiment.model_fields)
 
 
 @pytest.mark.parametrize(
