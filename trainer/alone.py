@@ -3,7 +3,7 @@
 Isolation, where that is the one graph that it was trained on; collection, where it is all clients' pooled.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from protocol.rounds import Mode
@@ -49,15 +49,19 @@ def train_and_measure(
     out.mkdir(parents=True, exist_ok=True)
     trained = train_alone(graph, interaction, settings, seed, say, now)
     save_model(out, graph, mode, settings, dict(trained.state), names_sent)
-    scores = Model.of_state(interaction, trained.state).rank_scores
-    results = []
+    now("ranking test triples")
+    results = list(_measured(graph, clients, Model.of_state(interaction, trained.state), mode, settings, say))
+    write_results(out / "results.json", results)
+    return results
+
+
+def _measured(
+    graph: Graph, clients: Mapping[str, Graph], model: Model, mode: Mode, settings: TrainingSettings, say: Report
+) -> Iterator[ClientResult]:
     for name, client in clients.items():
         if not len(client.triples["test"]):
             say(f"{name}: there are no test triples to rank")
             continue
-        now(f"ranking {name}")
-        own = restricted(scores, graph.entities, graph.relations, client)
+        own = restricted(model.rank_scores, graph.entities, graph.relations, client)
         ranks = rank(client.triples["test"], known_answers(client, "test"), own)
-        results.append(client_result(client, name, settings, mode, ranks))
-    write_results(out / "results.json", results)
-    return results
+        yield client_result(client, name, settings, mode, ranks)
