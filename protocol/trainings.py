@@ -16,6 +16,9 @@ from protocol.tensors import TensorSpec
 
 InteractionName = Literal["transe", "distmult", "complex", "rotate", "mlp", "llama"]
 LossName = Literal["self_adversarial", "margin_ranking", "cross_entropy"]
+Sides = Literal["both", "tail"]
+SamplingName = Literal["own", "shared"]
+OptimizerName = Literal["adam", "sparse_adam"]
 Share = Literal["entities", "relations", "both"]
 WireDtype = Literal["float32", "bfloat16", "float16"]
 StrategyName = Literal[
@@ -65,15 +68,42 @@ class LocalSettings(Strict):
     loss: LossName = "cross_entropy"
     learning_rate: float = Field(1e-3, gt=0, le=10, description="Of Adam, which starts anew each round (FedE).")
     linear_decay: bool = Field(False, description="Let the learning rate fall linearly to zero over `rounds`.")
-    batch_size: int = Field(512, ge=1, le=1 << 20, description="Unique (entity, relation) queries a step.")
-    local_epochs: int = Field(3, ge=1, le=1_000, description="Passes over the client's own queries a round.")
+    optimizer: OptimizerName = Field(
+        "adam",
+        description="`sparse_adam` moves only the rows that a step has read, for graphs so large that moving all takes "
+        "longer than the step itself; not for `cross_entropy`, which reads them all.",
+    )
+    batch_size: int = Field(
+        512,
+        ge=1,
+        le=1 << 20,
+        description="Unique (entity, relation) queries a step for `cross_entropy`, otherwise (query, answer) pairs.",
+    )
+    local_epochs: int = Field(3, ge=1, le=1_000, description="Passes over the client's own triples a round.")
+    sides: Sides = Field(
+        "both", description="`tail` learns, and chooses versions by, tails alone, as FedE was published."
+    )
+    reciprocal: bool = Field(
+        False,
+        description="A second vector of each relation for queries that ask for the head; all but `transe` and `rotate` "
+        "have it always.",
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="On entity and relation vectors and on the query's state.")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Of `cross_entropy`.")
     negatives: int = Field(256, ge=1, le=1 << 16, description="Sampled a positive, for the other two losses.")
+    sampling: SamplingName = Field(
+        "shared", description="`own` draws each positive its negatives, as FedE was published; `shared` is faster."
+    )
     margin: float = Field(10.0, ge=0, le=1e6, description="gamma: of distances, and of `margin_ranking`.")
     temperature: float = Field(1.0, ge=0, le=1e6, description="Adversarial temperature of `self_adversarial`.")
     vectors_per_slot: int = Field(1, ge=1, le=64, description="Of `llama`: vectors that stand for one entity.")
     layer: ReadLayer = Field("last", description="Of `llama`: after which layer of the model its state is read.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "LocalSettings":
+        if self.optimizer == "sparse_adam" and self.loss == "cross_entropy":
+            raise ValueError("optimizer: `cross_entropy` reads every row in every step; use `adam`, or a sampled loss")
+        return self
 
 
 class AggregationSettings(Strict):
@@ -131,6 +161,13 @@ class TrainingSettings(Strict):
         5, ge=1, le=1_000_000, description="Rounds between two evaluations on validation triples."
     )
     patience: int = Field(3, ge=1, le=1_000_000, description="Evaluations without a better MRR that end the training.")
+    tie_tolerance: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Candidates of a query are level where their scores differ by no more than this part of the "
+        "largest absolute one; for scores of 16 bits.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainingSettings":

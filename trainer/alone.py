@@ -63,5 +63,5 @@ def _measured(
             say(f"{name}: there are no test triples to rank")
             continue
         own = restricted(model.rank_scores, graph.entities, graph.relations, client)
-        ranks = rank(client.triples["test"], known_answers(client, "test"), own)
+        ranks = rank(client.triples["test"], known_answers(client, "test"), own, settings.tie_tolerance)
         yield client_result(client, name, settings, mode, ranks)

@@ -147,7 +147,7 @@ class _Training:
         kept = self.home.checkpoint(number, data)
         model = Model.of_state(self.interaction, snapshot_state(kept.arrays)) if kept else self._model_of(number)
         seed = seed_of(self.settings.seed, self.client.name, number)
-        trainer = Trainer(model, Answers.of(self.client.graph.train), local, seed)
+        trainer = Trainer(model, Answers.of(self.client.graph.train, local.sides), local, seed)
         if kept:
             trainer.restore(kept.arrays)
         first, loss = (kept.epochs, kept.loss) if kept else (0, 0.0)
@@ -213,4 +213,5 @@ class _Training:
         return conclusion.results(best, state)
 
     def _measured(self) -> Measured:
-        return Measured(self.client.graph, self.client.coordinator, self.client.report, self.client.now)
+        client = self.client
+        return Measured(client.graph, client.coordinator, self.settings.tie_tolerance, client.report, client.now)

@@ -12,9 +12,11 @@ from rich.text import Text
 
 from protocol.trainings import InteractionName, LocalSettings, ScorerIdentity, TrainingSettings
 from trainer.dataset import read_dataset
+from trainer.devices import usable_device
+from trainer.formats.table import Columns
 from trainer.graph import Graph
 from trainer.local import Report
-from trainer.presets import LOCAL, training_settings
+from trainer.presets import PresetName, preset_of, training_settings
 from trainer.saved import SavedModel, read_card, read_model
 from trainer.scorer import Names, ScorerClient
 from trainer.service import Service
@@ -54,13 +56,13 @@ def progress(console: Console) -> Iterator[tuple[Report, Report]]:
         yield say, now
 
 
-def graph_of(source: str, say: Report) -> Graph:
-    """The graph in a folder or of a PyKEEN data set, with its sizes told.
+def graph_of(source: str, say: Report, columns: Columns | None = None) -> Graph:
+    """The graph that `read_dataset` finds, with its sizes told.
 
     Raises:
         DataError: It cannot be read.
     """
-    graph = read_dataset(source)
+    graph = read_dataset(source, columns)
     sizes = ", ".join(f"{len(triples)} {split}" for split, triples in graph.triples.items())
     text = f"{source}: {len(graph.entities)} entities, {len(graph.relations)} relations; {sizes} triples"
     if left_out := sum(graph.left_out.values()):
@@ -70,19 +72,27 @@ def graph_of(source: str, say: Report) -> Graph:
 
 
 def settings_of(
-    interaction: InteractionName, encoder: ScorerClient | None, changes: dict[str, Any], local: dict[str, Any]
+    interaction: InteractionName,
+    encoder: ScorerClient | None,
+    changes: dict[str, Any],
+    local: dict[str, Any],
+    preset: PresetName = "default",
 ) -> TrainingSettings:
     """The interaction's preset with what the user gave; None stands for what was not given.
 
     Raises:
         pydantic.ValidationError: A value is out of bounds.
-        UsageError: The scorer's model has no such layer.
+        UsageError: The scorer's model has no such layer, or the interaction no such preset.
     """
     given = {name: value for name, value in local.items() if value is not None}
-    changed = LocalSettings.model_validate(LOCAL[interaction].model_dump() | given)
+    try:
+        base = preset_of(preset, interaction)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    changed = LocalSettings.model_validate(base.local.model_dump() | given)
     if encoder and isinstance(changed.layer, int) and changed.layer > encoder.info.layers:
         raise UsageError(f"layer: {changed.layer} is more than the {encoder.info.layers} of the scorer's model")
-    wanted = {name: value for name, value in changes.items() if value is not None}
+    wanted = base.training | {name: value for name, value in changes.items() if value is not None}
     return training_settings(interaction, encoder, encoder.identity if encoder else None, local=changed, **wanted)
 
 
@@ -113,10 +123,11 @@ def scorer_for(
 
 
 @contextmanager
-def saved_model(folder: Path, scorer: ScorerAt, say: Report) -> Iterator[SavedModel]:
+def saved_model(folder: Path, scorer: ScorerAt, say: Report, device: str) -> Iterator[SavedModel]:
     """A saved model, with its scorer where it needs one, asked as it was in training.
 
     Raises:
+        DeviceMissing: There is no such device.
         ModelMissing: The folder holds none.
         UsageError: A scorer is needed, and no address was given.
         WrongScorer: The scorer is not the one that the model was trained with.
@@ -124,7 +135,7 @@ def saved_model(folder: Path, scorer: ScorerAt, say: Report) -> Iterator[SavedMo
     card = read_card(folder)
     names = Names.of(card.entities, card.relations) if card.names_sent else None
     with scorer_for(card.settings.interaction, scorer, say, names, card.settings.scorer) as encoder:
-        yield read_model(folder, encoder)
+        yield read_model(folder, encoder, usable_device(device))
 
 
 def secret_in(path: Path) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from protocol.trainings import TrainingSettings
+from protocol.trainings import Sides, TrainingSettings
 from trainer.answers import Answers
 from trainer.graph import Graph
 from trainer.interactions import Interaction
@@ -64,9 +64,10 @@ def _uniform(shape: tuple[int, ...], init: float, generator: torch.Generator) ->
     return array
 
 
-def valid_mrr(model: Model, graph: Graph) -> float:
-    """Filtered realistic MRR on validation triples, both sides."""
-    return rank(graph.triples["valid"], known_answers(graph, "valid"), model.rank_scores).metrics()["both"].mrr
+def valid_mrr(model: Model, graph: Graph, sides: Sides, tolerance: float = 0.0) -> float:
+    """Filtered realistic MRR on validation triples, of the sides that are learnt; `tolerance` as of `rank`."""
+    ranks = rank(graph.triples["valid"], known_answers(graph, "valid"), model.rank_scores, tolerance)
+    return ranks.metrics()[sides].mrr
 
 
 def train_alone(
@@ -82,7 +83,7 @@ def train_alone(
     `report` is told of every evaluation, `now` of every epoch.
     """
     model = fresh_model(graph, interaction, settings, seed)
-    trainer = Trainer(model, Answers.of(graph.train), settings.local, seed)
+    trainer = Trainer(model, Answers.of(graph.train, settings.local.sides), settings.local, seed)
     every = settings.evaluate_every * settings.local.local_epochs
     limit = settings.rounds * settings.local.local_epochs
     best, waited, has_valid = Trained(model.state(), 0, -np.inf), 0, len(graph.triples["valid"]) > 0
@@ -91,7 +92,7 @@ def train_alone(
         trainer.epoch(done=(epoch - 1) / limit)
         if epoch % every and epoch != limit:
             continue
-        mrr = valid_mrr(model, graph) if has_valid else np.nan
+        mrr = valid_mrr(model, graph, settings.local.sides, settings.tie_tolerance) if has_valid else np.nan
         if not has_valid or mrr > best.valid_mrr:
             best, waited = Trained(model.state(), epoch, mrr), 0
         else:

@@ -1,32 +1,21 @@
-"""Losses over the scores of queries: `scores` is float32 [q, n], every query against every candidate.
-
-`row` and `answer` are int64 [a]: the true (query, entity) pairs. Each loss is a mean over queries or pairs, so that its
-scale does not depend on the batch size.
-"""
+"""The losses, each a mean over queries or pairs, so that its scale does not depend on the batch size."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from protocol.trainings import LocalSettings
-
-
-def loss_of(
-    scores: Tensor, row: Tensor, answer: Tensor, settings: LocalSettings, offset: float, generator: torch.Generator
-) -> Tensor:
-    """The loss that the settings name; `offset` is added to scores that are negative distances (gamma of FedE)."""
-    if settings.loss == "cross_entropy":
-        return cross_entropy(scores, row, answer, settings.label_smoothing)
-    rivals = sample_negatives(scores.shape, row, answer, settings.negatives, generator)
-    negative = scores[row[:, None], rivals]
-    positive = scores[row, answer]
-    if settings.loss == "self_adversarial":
-        return self_adversarial(positive + offset, negative + offset, settings.temperature)
-    return margin_ranking(positive, negative, settings.margin)
+NO_NEGATIVE = -1e9
+"""The score of what is no negative: so implausible that it adds nothing to a loss."""
 
 
 def cross_entropy(scores: Tensor, row: Tensor, answer: Tensor, smoothing: float) -> Tensor:
     """Cross-entropy between softmax over all candidates and a target that is uniform over a query's answers.
+
+    Args:
+        scores: [q, n], every query against every candidate.
+        row: int64 [a], the query of each true pair.
+        answer: int64 [a], its entity.
+        smoothing: s, in [0, 1).
 
     With label smoothing s, the target is (1 - s) of that plus s of the uniform distribution over all candidates.
     """
@@ -51,15 +40,3 @@ def self_adversarial(positive: Tensor, negative: Tensor, temperature: float) -> 
 def margin_ranking(positive: Tensor, negative: Tensor, margin: float) -> Tensor:
     """max(0, margin - positive + negative), the loss of TransE (Bordes et al., 2013, equation 1)."""
     return F.relu(margin - positive[:, None] + negative).mean()
-
-
-def sample_negatives(shape: torch.Size, row: Tensor, answer: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """int64 [a, count]: uniform candidates for each true pair that do not answer its query, drawn with replacement.
-
-    Where every candidate answers the query there is nothing else to draw, so true answers remain.
-    """
-    queries, candidates = shape
-    weights = torch.ones(queries, candidates)
-    weights[row, answer] = 0.0
-    weights[weights.sum(dim=1) == 0] = 1.0
-    return torch.multinomial(weights[row], count, replacement=True, generator=generator)

@@ -24,35 +24,45 @@ class Model(nn.Module):
         entities: float32 [n, dim].
         relations: float32 [m, relation width]; m counts reciprocal relations, which follow the plain ones.
         dense: The interaction's dense tensors by name.
+
+    Attributes:
+        sparse: Whether rows that are read get row-sparse gradients; set by who trains it.
     """
 
     def __init__(self, interaction: Interaction, entities: Array, relations: Array, dense: Mapping[str, Array]) -> None:
         super().__init__()
-        self.interaction = interaction
-        self.entities = nn.Parameter(torch.tensor(entities))
-        self.relations = nn.Parameter(torch.tensor(relations))
+        self.interaction, self.sparse = interaction, False
+        self.entities = self._parameter(entities)
+        self.relations = self._parameter(relations)
         # Parameter names may not hold dots.
         self._dense_names = {name: name.replace(".", "_") for name in dense}
-        self._dense = nn.ParameterDict({self._dense_names[n]: nn.Parameter(torch.tensor(t)) for n, t in dense.items()})
+        self._dense = nn.ParameterDict({self._dense_names[n]: self._parameter(t) for n, t in dense.items()})
+
+    def _parameter(self, array: Array) -> nn.Parameter:
+        return nn.Parameter(torch.tensor(array, device=self.interaction.device))
 
     @property
     def tables(self) -> Tables:
         """The trainable tensors, by role."""
-        return Tables(self.entities, self.relations, {n: self._dense[p] for n, p in self._dense_names.items()})
+        dense = {n: self._dense[p] for n, p in self._dense_names.items()}
+        return Tables(self.entities, self.relations, dense, self.sparse)
+
+    def query(self, queries: Queries, dropout: Dropout = NO_DROPOUT) -> Tensor:
+        """Query vectors, float32 [q, dim]."""
+        return self.interaction.query(self.tables, self._batch(queries, dropout))
 
     def scores(self, queries: Queries, dropout: Dropout = NO_DROPOUT) -> Tensor:
         """Scores of all entities, float32 [q, n]; higher is more plausible."""
-        tables = self.tables
-        query = self.interaction.query(tables, self._batch(queries, dropout))
-        return self.interaction.compare(query, tables.entities)
+        return self.interaction.compare(self.query(queries, dropout), self.entities)
 
     def rank_scores(self, queries: Queries) -> Array:
         """`scores` without gradient, as `trainer.ranking.rank` asks for them."""
         with torch.no_grad():
-            return self.scores(queries).numpy()
+            return self.scores(queries).cpu().numpy()
 
     def _batch(self, queries: Queries, dropout: Dropout) -> Batch:
-        given, relation, side = (torch.from_numpy(c) for c in (queries.given, queries.relation, queries.side))
+        columns = (queries.given, queries.relation, queries.side)
+        given, relation, side = (torch.from_numpy(c).to(self.interaction.device) for c in columns)
         if self.interaction.reciprocal:
             relation = relation + (side == HEAD) * (len(self.relations) // 2)
         return Batch(given, relation, side, dropout)
@@ -65,7 +75,7 @@ class Model(nn.Module):
         tables = self.tables
         dense = {DENSE_PREFIX + name: tensor for name, tensor in tables.dense.items()}
         state = {"entities": tables.entities, **dense, "relations": tables.relations}
-        return {name: tensor.detach().numpy().copy() for name, tensor in state.items()}
+        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in state.items()}
 
     @classmethod
     def of_state(cls, interaction: Interaction, state: Mapping[str, Array]) -> "Model":

@@ -93,15 +93,15 @@ def read_card(folder: Path) -> Card:
         ) from error
 
 
-def read_model(folder: Path, encoder: Encoder | None) -> SavedModel:
-    """The model in a folder.
+def read_model(folder: Path, encoder: Encoder | None, device: str = "cpu") -> SavedModel:
+    """The model in a folder, its tensors on a device.
 
     Raises:
         ModelMissing: There is none, or it cannot be read.
     """
     card = read_card(folder)
     if card.fused is not None:
-        parts = [read_model(folder.parent / part, encoder).scorer for part in ("isolation", "federation")]
+        parts = [read_model(folder.parent / part, encoder, device).scorer for part in ("isolation", "federation")]
         return SavedModel(card, Fusion(np.array(card.fused, dtype=np.float32)).scorer(*parts))
     path = folder / "model.safetensors"
     if not path.is_file():
@@ -110,7 +110,7 @@ def read_model(folder: Path, encoder: Encoder | None) -> SavedModel:
         state, _ = load_arrays(path)
     except Damaged as error:
         raise ModelMissing(str(error)) from error
-    interaction = interaction_of(card.settings.interaction, encoder, card.settings.local.layer)
+    interaction = interaction_of(card.settings.interaction, encoder, card.settings.local, device)
     relations = len(card.relations) * (2 if interaction.reciprocal else 1)
     if (len(state.get("entities", ())), len(state.get("relations", ()))) != (len(card.entities), relations):
         raise ModelMissing(f"{path}: does not belong to the model.json beside it, whose entities or relations differ")

@@ -108,3 +108,14 @@ def loopback(respond: Callable[[str, bytes], Reply]) -> Iterator[Loopback]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """So many threads for torch and the compiled loops."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -5,9 +5,10 @@ import torch
 from torch import Tensor
 
 from protocol.messages import HEAD, TAIL
-from protocol.trainings import LocalSettings
+from protocol.trainings import InteractionName, LocalSettings
 from trainer.interactions import CLASSIC, Dropout, Interaction, Tables, interaction_of
 from trainer.interactions.mlp import WIDTH
+from trainer.interactions.rotate import RADIANS
 
 from .support import batch, float64_tables, queries
 
@@ -43,7 +44,7 @@ def complex_(h: Tensor, r: Tensor, t: Tensor) -> Tensor:
 
 
 def rotate(h: Tensor, r: Tensor, t: Tensor) -> Tensor:
-    return -(as_complex(h) * torch.polar(torch.ones_like(r), r) - as_complex(t)).abs().sum()
+    return -(as_complex(h) * torch.polar(torch.ones_like(r), r * RADIANS) - as_complex(t)).abs().sum()
 
 
 Formula = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -98,6 +99,19 @@ def test_the_mlp_is_two_linear_layers_with_a_relu_between() -> None:
         torch.testing.assert_close(found, torch.stack([state @ x for x in tables.entities]))
 
 
+@pytest.mark.parametrize(("name", "formula"), [("transe", transe), ("rotate", rotate)])
+def test_a_reciprocal_distance_asks_for_the_head_as_for_the_tail_of_another_relation(
+    name: InteractionName, formula: Formula
+) -> None:
+    interaction = interaction_of(name, local=LocalSettings(reciprocal=True))
+    tables = tables_of(interaction)
+    e, r = tables.entities, tables.relations
+    assert len(r) == 2 * RELATIONS
+    (found,) = scores(interaction, tables, (4, RELATIONS + 1, HEAD))
+    expected = torch.stack([formula(e[4], r[RELATIONS + 1], e[x]) for x in range(ENTITIES)])
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", CLASSIC)
 def test_a_batch_scores_as_its_queries_one_by_one(name: str) -> None:
     interaction = CLASSIC[name]()
@@ -140,7 +154,7 @@ def test_compare_meets_every_query_with_every_candidate(name: str, count: int) -
 def test_every_table_gets_a_finite_gradient(name: str) -> None:
     interaction = CLASSIC[name]()
     tables = tables_of(interaction)
-    if interaction.distance:
+    if interaction.comparison.distance:
         # An exact match, where a distance has a kink.
         with torch.no_grad():
             tables.relations[0] = 0
@@ -157,7 +171,7 @@ def test_fresh_relations_have_the_width_that_queries_need(name: str) -> None:
     interaction = CLASSIC[name]()
     fresh = interaction.init_relations(200, DIM, 0.1, torch.Generator().manual_seed(0))
     assert fresh.shape == (200, interaction.relation_width(DIM))
-    bound = torch.pi if name == "rotate" else 0.1
+    bound = torch.pi / RADIANS if name == "rotate" else 0.1
     assert 0.9 * bound < fresh.abs().max() <= bound
     assert abs(fresh.mean()) < 0.1 * bound
 

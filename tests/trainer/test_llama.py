@@ -115,7 +115,7 @@ def test_it_trains_on_what_the_scorer_returns(small: Graph, loss: str) -> None:
     model = fresh_model(small, Llama(encoder), settings, seed=0)
     before = model.state()
     trainer = Trainer(model, Answers.of(small.train), local, seed=0)
-    losses = [trainer.epoch(done=0.0) for _ in range(40)]
+    losses = [trainer.epoch(done=0.0) for _ in range(80)]
     assert losses[-1] < 0.9 * losses[0]
     for name, array in model.state().items():
         assert not np.array_equal(array, before[name]), name

@@ -3,10 +3,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from protocol.trainings import LocalSettings
-from trainer.losses import cross_entropy, loss_of, margin_ranking, sample_negatives, self_adversarial
+from trainer.losses import NO_NEGATIVE, cross_entropy, margin_ranking, self_adversarial
 
 ROW = torch.tensor([0, 0, 1, 2, 2, 2])
 ANSWER = torch.tensor([4, 1, 0, 3, 2, 5])
@@ -63,47 +61,12 @@ def test_margin_ranking_is_its_equation() -> None:
     assert margin_ranking(POSITIVE, NEGATIVE, 2.5).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_negatives_never_answer_their_query_and_cover_all_that_do_not() -> None:
-    drawn = sample_negatives(torch.Size((3, 6)), ROW, ANSWER, 200, torch.Generator().manual_seed(0))
-    assert drawn.shape == (6, 200)
-    for i, row in enumerate(ROW.tolist()):
-        assert set(drawn[i].tolist()) == set(range(6)) - set(ANSWER[row == ROW].tolist())
-
-
-def test_negatives_are_uniform() -> None:
-    drawn = sample_negatives(torch.Size((1, 5)), torch.tensor([0]), torch.tensor([2]), 40_000, torch.Generator())
-    shares = torch.bincount(drawn[0], minlength=5) / 40_000
-    torch.testing.assert_close(shares, torch.tensor([0.25, 0.25, 0.0, 0.25, 0.25]), rtol=0, atol=0.02)
-
-
-def test_a_query_that_everything_answers_still_draws() -> None:
-    drawn = sample_negatives(torch.Size((1, 2)), torch.tensor([0, 0]), torch.tensor([0, 1]), 5, torch.Generator())
-    assert drawn.shape == (2, 5)
-
-
-def named_loss(loss: str, offset: float, seed: int = 0, **fields: float) -> Tensor:
-    settings = LocalSettings.model_validate({"loss": loss, "negatives": 20} | fields)
-    return loss_of(SCORES, ROW, ANSWER, settings, offset, torch.Generator().manual_seed(seed))
-
-
-def drawn_scores() -> tuple[Tensor, Tensor]:
-    rivals = sample_negatives(SCORES.shape, ROW, ANSWER, 20, torch.Generator().manual_seed(0))
-    return SCORES[ROW, ANSWER], SCORES[ROW[:, None], rivals]
-
-
-def test_settings_choose_the_loss_and_its_constants() -> None:
-    positive, negative = drawn_scores()
-    assert torch.equal(named_loss("cross_entropy", 9.0, label_smoothing=0.3), cross_entropy(SCORES, ROW, ANSWER, 0.3))
-    assert torch.equal(named_loss("margin_ranking", 9.0, margin=2.0), margin_ranking(positive, negative, 2.0))
-
-
-def test_a_distance_is_offset_by_the_margin_in_the_self_adversarial_loss() -> None:
-    positive, negative = drawn_scores()
-    expected = self_adversarial(positive + 9.0, negative + 9.0, 0.5)
-    assert torch.equal(named_loss("self_adversarial", 9.0, temperature=0.5), expected)
-
-
-def test_the_generator_decides_the_negatives() -> None:
-    first, again, other = (named_loss("margin_ranking", 0.0, seed) for seed in (0, 0, 1))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+def test_what_is_no_negative_adds_nothing_to_a_loss() -> None:
+    marked = torch.cat([NEGATIVE[:, :3], torch.full((5, 4), NO_NEGATIVE, dtype=torch.float64)], dim=1)
+    alone = self_adversarial(POSITIVE, NEGATIVE[:, :3], 0.5)
+    torch.testing.assert_close(self_adversarial(POSITIVE, marked, 0.5), alone)
+    nothing = self_adversarial(POSITIVE, torch.full((5, 4), NO_NEGATIVE, dtype=torch.float64), 0.5)
+    torch.testing.assert_close(nothing, torch.nn.functional.softplus(-POSITIVE).mean() / 2)
+    torch.testing.assert_close(
+        margin_ranking(POSITIVE, marked, 2.5), 3 / 7 * margin_ranking(POSITIVE, NEGATIVE[:, :3], 2.5)
+    )

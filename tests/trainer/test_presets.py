@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from protocol.trainings import InteractionName, LocalSettings, ScorerIdentity, TrainingSettings
 from trainer.interactions import Encoder, interaction_of
-from trainer.presets import LOCAL, training_settings
+from trainer.presets import DEFAULT, training_settings
 
 from .encoders import HIDDEN, TinyEncoder
 
@@ -18,14 +18,14 @@ def needs(name: InteractionName) -> tuple[Encoder | None, ScorerIdentity | None]
 
 
 def test_every_interaction_has_a_preset() -> None:
-    assert set(LOCAL) == set(NAMES)
+    assert set(DEFAULT) == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_preset_is_a_training_that_a_coordinator_accepts(name: InteractionName) -> None:
     settings = training_settings(name, *needs(name))
     assert TrainingSettings.model_validate_json(settings.model_dump_json()) == settings
-    assert (settings.interaction, settings.dim, settings.local) == (name, 256, LOCAL[name])
+    assert (settings.interaction, settings.dim, settings.local) == (name, 256, DEFAULT[name].local)
     assert settings.scorer == needs(name)[1]
 
 

@@ -7,6 +7,7 @@ from protocol.tensors import decode, encode
 from protocol.trainings import InteractionName, Share, TrainingSettings, model_tensors, update_tensors
 from trainer.graph import Graph
 from trainer.interactions import interaction_of
+from trainer.interactions.rotate import RADIANS
 from trainer.local import fresh_model
 from trainer.model import Model
 from trainer.sharing import NotShared, frequencies, fresh_rows, from_wire, own_rows, require_told, to_wire
@@ -43,7 +44,7 @@ def test_a_relation_s_row_on_the_wire_holds_both_of_its_vectors(small: Graph) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "width", "bound"), [("transe", 16, 0.05), ("rotate", 8, math.pi), ("complex", 32, 0.05)]
+    ("name", "width", "bound"), [("transe", 16, 0.05), ("rotate", 8, math.pi / RADIANS), ("complex", 32, 0.05)]
 )
 def test_a_preset_says_what_form_relations_have(name: InteractionName, width: int, bound: float) -> None:
     settings = small_settings(name, share="both")

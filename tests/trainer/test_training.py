@@ -15,8 +15,8 @@ from .support import small_settings
 
 def trained(graph: Graph, name: InteractionName, seed: int, epochs: int, **local: object) -> tuple[Model, list[float]]:
     settings = small_settings(name, local=local)
-    model = fresh_model(graph, interaction_of(name), settings, seed=0)
-    trainer = Trainer(model, Answers.of(graph.train), settings.local, seed)
+    model = fresh_model(graph, interaction_of(name, local=settings.local), settings, seed=0)
+    trainer = Trainer(model, Answers.of(graph.train, settings.local.sides), settings.local, seed)
     return model, [trainer.epoch(done=0.0) for _ in range(epochs)]
 
 
@@ -35,9 +35,18 @@ def test_the_loss_falls_on_a_real_graph(umls: Graph, name: InteractionName) -> N
 
 
 @pytest.mark.parametrize("name", ["transe", "distmult", "rotate"])
-@pytest.mark.parametrize("loss", ["cross_entropy", "self_adversarial", "margin_ranking"])
-def test_every_loss_trains(small: Graph, name: InteractionName, loss: str) -> None:
-    model, losses = trained(small, name, 0, 30, loss=loss, learning_rate=0.05, negatives=8, margin=2.0)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"loss": "cross_entropy"},
+        {"loss": "cross_entropy", "reciprocal": True},
+        {"loss": "self_adversarial", "sampling": "own"},
+        {"loss": "self_adversarial", "sides": "tail"},
+        {"loss": "margin_ranking", "sampling": "shared", "optimizer": "sparse_adam"},
+    ],
+)
+def test_every_kind_of_training_learns(small: Graph, name: InteractionName, kind: dict[str, object]) -> None:
+    model, losses = trained(small, name, 0, 30, learning_rate=0.05, negatives=8, margin=2.0, **kind)
     assert losses[-1] < 0.7 * losses[0]
     assert all(np.isfinite(array).all() for array in model.state().values())
 
@@ -96,11 +105,20 @@ def test_a_decaying_rate_moves_less_towards_the_end(small: Graph) -> None:
     np.testing.assert_allclose(moved(0.9, True), 0.1 * moved(0.0, True), rtol=0.05)
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "self_adversarial"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"loss": "cross_entropy"},
+        {"loss": "self_adversarial", "sampling": "own"},
+        {"loss": "self_adversarial", "sampling": "shared", "optimizer": "sparse_adam"},
+    ],
+)
 @pytest.mark.parametrize("name", ["transe", "distmult", "mlp"])
 @pytest.mark.parametrize("cut", [1, 2, 4])
-def test_a_snapshot_goes_on_byte_for_byte(small: Graph, name: InteractionName, loss: str, cut: int) -> None:
-    local = {"dropout": 0.3, "loss": loss, "negatives": 4, "batch_size": 8, "linear_decay": True}
+def test_a_snapshot_goes_on_byte_for_byte(
+    small: Graph, name: InteractionName, kind: dict[str, object], cut: int
+) -> None:
+    local = {"dropout": 0.3, "negatives": 4, "batch_size": 8, "linear_decay": True} | kind
     settings, answers = small_settings(name, local=local), Answers.of(small.train)
     whole = Trainer(fresh_model(small, interaction_of(name), settings, seed=0), answers, settings.local, seed=7)
     for epoch in range(cut):

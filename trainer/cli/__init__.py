@@ -13,8 +13,9 @@ from rich.console import Console
 
 from protocol.problems import InvalidRequest, ProblemError
 from trainer.checkpoints import HomeUnusable
-from trainer.cli import client, models, operator
+from trainer.cli import client, data, models, operator
 from trainer.cli.experiment import experiment
+from trainer.devices import DeviceMissing
 from trainer.files import Damaged
 from trainer.graph import DataError
 from trainer.inputs import UsageError
@@ -36,7 +37,8 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command()(models.demo)
-app.command()(models.split)
+app.command()(data.split)
+app.command()(data.convert)
 app.command()(operator.start)
 app.command()(client.join)
 app.add_typer(client.keys, name="keys")
@@ -51,6 +53,7 @@ EXPECTED = (
     ClockWrong,
     Damaged,
     DataError,
+    DeviceMissing,
     HomeUnusable,
     KeyUnusable,
     ModelMissing,

@@ -11,6 +11,7 @@ from trainer.cli.options import (
     ClientName,
     CoordinatorUrl,
     DataOfHome,
+    Device,
     HomeFolder,
     Names,
     Scorer,
@@ -29,7 +30,9 @@ def join(
     data: Annotated[
         str,
         typer.Option(
-            help="Your graph: a folder with train, valid and test.tsv, or a PyKEEN data set.", envvar="TRAINER_DATA"
+            help="Your graph: a folder with train, valid and test.tsv, or in LibKGE's or OpenKE's form; or a PyKEEN "
+            "data set.",
+            envvar="TRAINER_DATA",
         ),
     ],
     shared_key_file: Annotated[
@@ -53,6 +56,7 @@ def join(
     home: HomeFolder = None,
     names: Names = False,
     share: ShareRows = "entities",
+    device: Device = "cpu",
 ) -> None:
     """Take part in the coordinator's training with your own graph, fuse, and print your rows.
 
@@ -65,7 +69,7 @@ def join(
 
     Example: `tripleherd join --data data/umls/client_0 --shared-key-file key --invitation-file invitation`
     """
-    options = JoinOptions(coordinator, shared_key_file, invitation_file, names, share)
+    options = JoinOptions(coordinator, shared_key_file, invitation_file, names, share, device)
     client.run_join(console, HomeAt(home, data, name), ScorerAt(scorer, scorer_key_file), options)
 
 

@@ -1,4 +1,4 @@
-"""`demo`, `split`, `train`, `evaluate` and `predict`."""
+"""`demo`, `train`, `evaluate` and `predict`."""
 
 from pathlib import Path
 from typing import Annotated, get_args
@@ -8,6 +8,7 @@ from rich.console import Console
 
 from protocol.trainings import InteractionName
 from trainer.cli.options import (
+    Device,
     Dim,
     EvaluateEvery,
     Interaction,
@@ -16,11 +17,13 @@ from trainer.cli.options import (
     Loss,
     Names,
     Patience,
+    Preset,
     ReadAfter,
     Rounds,
     Scorer,
     ScorerKeyFile,
     Seed,
+    TieTolerance,
 )
 from trainer.commands import models as commands
 from trainer.inputs import ScorerAt
@@ -33,7 +36,7 @@ def demo(
     out: Annotated[
         Path | None, typer.Option(help="Keep data, logs, models and results.json here; must be new or empty.")
     ] = None,
-    dataset: Annotated[str, typer.Option(help="A folder of TSV files, or a PyKEEN data set.")] = "umls",
+    dataset: Annotated[str, typer.Option(help="A folder, one file, or a PyKEEN data set.")] = "umls",
     clients: Annotated[int, typer.Option(help="Clients that the relations are dealt to.", min=1)] = 3,
     interaction: Annotated[
         list[str] | None, typer.Option(help="transe and llama unless given; repeat for several.")
@@ -50,25 +53,14 @@ def demo(
     commands.run_demo(console, out, dataset, clients, _interactions(interaction), seed, rounds)
 
 
-def split(
-    dataset: Annotated[str, typer.Argument(help="A folder of TSV files, or a PyKEEN data set such as `umls`.")],
-    out: Annotated[Path, typer.Option(help="Written: client_0, client_1, … with train, valid and test.tsv.")],
-    clients: Annotated[int, typer.Option(help="How many to deal to.", min=1)] = 3,
-    seed: Seed = 0,
-) -> None:
-    """Deal a graph's relations to clients at random, and split each client's triples 80/10/10.
-
-    Example: `tripleherd split umls --clients 3 --out data/umls`
-    """
-    commands.run_split(console, dataset, out, clients, seed)
-
-
 def train(
     data: Annotated[list[str], typer.Argument(help="Folders with train, valid and test.tsv; several are pooled.")],
     out: Annotated[Path, typer.Option(help="Where the model and results.json are written.")],
     interaction: Interaction = "transe",
+    preset: Preset = "default",
     scorer: Scorer = None,
     scorer_key_file: ScorerKeyFile = None,
+    device: Device = "cpu",
     seed: Seed = 0,
     dim: Dim = None,
     rounds: Rounds = None,
@@ -78,6 +70,7 @@ def train(
     layer: ReadAfter = None,
     evaluate_every: EvaluateEvery = None,
     patience: Patience = None,
+    tie_tolerance: TieTolerance = None,
     names: Names = False,
 ) -> None:
     """Train without a coordinator: one folder alone (isolation), or several pooled (collection).
@@ -85,8 +78,10 @@ def train(
     Example: `tripleherd train data/umls/client_* --interaction complex --out results/pooled`
     """
     local = {"local_epochs": local_epochs, "learning_rate": learning_rate, "loss": loss, "layer": layer}
-    changes = {"seed": seed, "dim": dim, "rounds": rounds, "evaluate_every": evaluate_every, "patience": patience}
-    commands.run_train(console, data, out, interaction, ScorerAt(scorer, scorer_key_file), names, changes, local)
+    changes: dict[str, object] = {"seed": seed, "dim": dim, "rounds": rounds, "tie_tolerance": tie_tolerance}
+    changes |= {"evaluate_every": evaluate_every, "patience": patience}
+    at = ScorerAt(scorer, scorer_key_file)
+    commands.run_train(console, data, out, interaction, at, names, device, preset, changes, local)
 
 
 def evaluate(
@@ -95,12 +90,15 @@ def evaluate(
     test: Annotated[bool, typer.Option("--test/--valid", help="Which triples are ranked.")] = True,
     scorer: Scorer = None,
     scorer_key_file: ScorerKeyFile = None,
+    device: Device = "cpu",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the metrics to this file, too.")] = None,
 ) -> None:
     """Rank a folder's test triples with a trained model: both sides, filtered, realistic.
 
     Example: `tripleherd evaluate .tripleherd/client_0/CLIENT/TRAINING/fusion --data data/umls/client_0`
     """
-    commands.run_evaluate(console, model, data, "test" if test else "valid", ScorerAt(scorer, scorer_key_file))
+    at = ScorerAt(scorer, scorer_key_file)
+    commands.run_evaluate(console, model, data, "test" if test else "valid", at, device, json_file)
 
 
 def predict(
@@ -112,12 +110,13 @@ def predict(
     data: Annotated[str | None, typer.Option(help="Mark answers that this folder's triples hold.")] = None,
     scorer: Scorer = None,
     scorer_key_file: ScorerKeyFile = None,
+    device: Device = "cpu",
 ) -> None:
     """The most plausible tails of (head, relation, ?), or heads of (?, relation, tail).
 
     Example: `tripleherd predict .tripleherd/client_0/CLIENT/TRAINING/fusion --head virus --relation causes --top 5`
     """
-    commands.run_predict(console, model, head, relation, tail, top, data, ScorerAt(scorer, scorer_key_file))
+    commands.run_predict(console, model, head, relation, tail, top, data, ScorerAt(scorer, scorer_key_file), device)
 
 
 def _interactions(given: list[str] | None) -> list[InteractionName]:

@@ -18,12 +18,14 @@ from trainer.cli.options import (
     Loss,
     OperatorTokenFile,
     Patience,
+    Preset,
     ReadAfter,
     Rounds,
     Scorer,
     ScorerKeyFile,
     Seed,
     ShareRows,
+    TieTolerance,
 )
 from trainer.commands import operator
 from trainer.commands.operator import OperatorAt
@@ -43,6 +45,7 @@ def start(
     operator_token_file: OperatorTokenFile,
     coordinator: CoordinatorUrl = HERE,
     interaction: Interaction = "transe",
+    preset: Preset = "default",
     scorer: Scorer = None,
     scorer_key_file: ScorerKeyFile = None,
     clients: Annotated[int, typer.Option(help="Begin when so many have joined.", min=1)] = 3,
@@ -73,6 +76,7 @@ def start(
     layer: ReadAfter = None,
     evaluate_every: EvaluateEvery = None,
     patience: Patience = None,
+    tie_tolerance: TieTolerance = None,
 ) -> None:
     """Start a training at the coordinator, as its operator. What is not given comes from the interaction's preset.
 
@@ -90,10 +94,11 @@ def start(
         "aggregation": {name: value for name, value in strategy.items() if value is not None},
         "share": share,
         "wire_dtype": wire_dtype,
+        "tie_tolerance": tie_tolerance,
     }
     changes |= {"seed": seed, "dim": dim, "rounds": rounds, "evaluate_every": evaluate_every, "patience": patience}
     at, scores = OperatorAt(coordinator, operator_token_file), ScorerAt(scorer, scorer_key_file)
-    operator.run_start(console, at, interaction, scores, once, changes, local)
+    operator.run_start(console, at, interaction, scores, once, preset, changes, local)
 
 
 @coordinator.command()

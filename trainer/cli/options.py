@@ -7,6 +7,7 @@ import typer
 
 from protocol.encoding import Layer, NamedLayer
 from protocol.trainings import InteractionName, LossName, Share
+from trainer.presets import PresetName
 
 Interaction = Annotated[
     InteractionName, typer.Option(help="The function that scores a triple.", envvar="TRAINER_INTERACTION")
@@ -63,10 +64,28 @@ ReadAfter = Annotated[
         metavar="LAYER",
     ),
 ]
+Preset = Annotated[
+    PresetName,
+    typer.Option(
+        help="Settings to begin with: ours, or those that FedE was published with (tails alone, 128 columns)."
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(help="Where the model's tensors are: `cpu`, or a GPU as `cuda` or `cuda:1`.", envvar="TRAINER_DEVICE"),
+]
 Loss = Annotated[LossName | None, typer.Option(help="What is minimised.")]
 Dim = Annotated[int | None, typer.Option(help="Columns of an entity's row.", min=1)]
 EvaluateEvery = Annotated[int | None, typer.Option(help="Rounds between two evaluations.", min=1)]
 Patience = Annotated[int | None, typer.Option(help="Evaluations without a better MRR that end the training.", min=1)]
+TieTolerance = Annotated[
+    float | None,
+    typer.Option(
+        help="Candidates are level where their scores differ by no more than this part of the query's largest absolute "
+        "one: 0.008 for scores of a model in bfloat16.",
+        min=0.0,
+    ),
+]
 ShareRows = Annotated[
     Share,
     typer.Option(help="Rows that the coordinator sees: of entities (FedE), of relations (FedR), or of both."),

@@ -10,6 +10,7 @@ from rich.console import Console
 from protocol.keys import MIN_KEY_BYTES
 from protocol.trainings import Share, TrainingSettings
 from trainer.coordinator import Coordinator
+from trainer.devices import usable_device
 from trainer.federation import Participant
 from trainer.home import Home
 from trainer.inputs import ScorerAt, UsageError, graph_of, progress, scorer_for, secret_in
@@ -58,6 +59,7 @@ class JoinOptions:
     invitation_file: Path | None
     names: bool
     share: Share
+    device: str = "cpu"
 
 
 def run_join(console: Console, at: HomeAt, scorer: ScorerAt, options: JoinOptions) -> None:
@@ -76,20 +78,20 @@ def run_join(console: Console, at: HomeAt, scorer: ScorerAt, options: JoinOption
         sign(coordinator, home)
         who = join(coordinator, home, graph, name, shared_key, invitation, options.share)
         say(f"{name} is client {who}")
-        made = _interactions(stack, scorer, sent, say)
+        made = _interactions(stack, scorer, sent, usable_device(options.device), say)
         one = Participant(who, name, graph, coordinator, home, made, options.names, say, now, options.share)
         results = one.run()
     console.print(table(results, f"{name}: both sides, {results[0].triples if results else 0} test triples"))
 
 
 def _interactions(
-    stack: ExitStack, scorer: ScorerAt, sent: Names | None, say: Report
+    stack: ExitStack, scorer: ScorerAt, sent: Names | None, device: str, say: Report
 ) -> Callable[[TrainingSettings], Interaction]:
     """What makes the interaction of a training, whose scorer is closed with the stack."""
 
     def made(settings: TrainingSettings) -> Interaction:
         encoder = stack.enter_context(scorer_for(settings.interaction, scorer, say, sent, settings.scorer))
-        interaction = interaction_of(settings.interaction, encoder, settings.local.layer)
+        interaction = interaction_of(settings.interaction, encoder, settings.local, device)
         dense = interaction.dense(settings.dim, settings.local).keys() == settings.dense.keys()
         if not dense or settings.relation_dim not in (None, relation_columns(interaction, settings.dim)):
             what = "relation_dim is not that" if dense else "dense tensors are not those"

@@ -8,6 +8,7 @@ from rich.console import Console
 from trainer.experiments.experiment import Laboratory, Outcome
 from trainer.experiments.extras import needed
 from trainer.experiments.means import Done
+from trainer.experiments.reading import read_experiment
 from trainer.experiments.record import cores, write_lines
 from trainer.experiments.schema import Experiment
 from trainer.experiments.sheets import Sheet
@@ -27,10 +28,8 @@ def run_experiment(console: Console, file: Path, out: Path | None, jobs: int | N
         DataError: The data cannot be read.
         ProcessFailed: The scorer ended with an error.
     """
-    for module in ("yaml", "matplotlib", "tensorboard"):
+    for module in ("matplotlib", "tensorboard"):
         needed(module, "experiments")
-    from trainer.experiments.reading import read_experiment
-
     experiment = read_experiment(file)
     requirements(experiment.track)
     results = _Results(experiment, out or Path("results") / experiment.name)

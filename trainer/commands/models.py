@@ -1,4 +1,4 @@
-"""Dealing graphs, and training and using models without a coordinator; and the demo."""
+"""Training and using models without a coordinator; and the demo."""
 
 import tempfile
 import time
@@ -19,7 +19,8 @@ from trainer.answers import Queries
 from trainer.collection import pool, restricted
 from trainer.dataset import read_dataset
 from trainer.demo import Demo
-from trainer.graph import DataError, Graph, write_folder
+from trainer.devices import usable_device
+from trainer.graph import DataError
 from trainer.inputs import (
     ScorerAt,
     UsageError,
@@ -31,11 +32,11 @@ from trainer.inputs import (
     settings_of,
 )
 from trainer.interactions import interaction_of
+from trainer.presets import PresetName
 from trainer.ranking import known_answers, rank
-from trainer.results import COLUMNS, table
+from trainer.results import ALL_COLUMNS, table, ties, write
 from trainer.scorer import Names
 from trainer.seeds import seed_of
-from trainer.split import deal
 
 
 def run_demo(
@@ -62,20 +63,6 @@ def run_demo(
     console.print(f"{time.monotonic() - started:.0f} s" + (f"; everything is in {out}" if out else ""))
 
 
-def run_split(console: Console, dataset: str, out: Path, clients: int, seed: int) -> None:
-    """Deal a data set into folders."""
-    parts = deal(read_dataset(dataset), clients, seed)
-    if existing := [out / f"client_{i}" for i in range(clients) if (out / f"client_{i}" / "train.tsv").exists()]:
-        raise UsageError(f"{existing[0]} already holds a graph; give --out another folder")
-    shown = Table("client", "relations", "entities", "train", "valid", "test")
-    for i, named in enumerate(parts):
-        write_folder(out / f"client_{i}", named)
-        graph = Graph.from_names(named)
-        sizes = [len(graph.relations), len(graph.entities), *map(len, graph.triples.values())]
-        shown.add_row(f"client_{i}", *map(str, sizes))
-    console.print(shown)
-
-
 def run_train(
     console: Console,
     sources: list[str],
@@ -83,6 +70,8 @@ def run_train(
     interaction: InteractionName,
     scorer: ScorerAt,
     names: bool,
+    device: str,
+    preset: PresetName,
     changes: dict[str, Any],
     local: dict[str, Any],
 ) -> None:
@@ -96,26 +85,35 @@ def run_train(
         pooled = pool(list(graphs.values()))
         sent = Names.of(pooled.entities, pooled.relations) if names else None
         encoder = stack.enter_context(scorer_for(interaction, scorer, say, sent))
-        settings = settings_of(interaction, encoder, changes, local)
-        model = interaction_of(interaction, encoder, settings.local.layer)
+        settings = settings_of(interaction, encoder, changes, local, preset)
+        model = interaction_of(interaction, encoder, settings.local, usable_device(device))
         seed = seed_of(settings.seed, mode)
         results = train_and_measure(pooled, graphs, mode, settings, model, seed, out, names, say, now)
     console.print(table(results, f"{mode}, both sides, weighted by test triples"))
 
 
-def run_evaluate(console: Console, folder: Path, data: str, split: Split, scorer: ScorerAt) -> None:
-    """Rank a split with a saved model and print the metrics of each side."""
-    with progress(console) as (say, now), saved_model(folder, scorer, say) as model:
+def run_evaluate(
+    console: Console, folder: Path, data: str, split: Split, scorer: ScorerAt, device: str, json_file: Path | None
+) -> None:
+    """Rank a split with a saved model, print the metrics of each side, and write them where a file is given."""
+    with progress(console) as (say, now), saved_model(folder, scorer, say, device) as model:
         graph = graph_of(data, say)
         if not len(graph.triples[split]):
             raise DataError(f"{data}: there are no {split} triples to rank")
         now(f"ranking {len(graph.triples[split])} {split} triples")
         scores = restricted(model.scorer, model.card.entities, model.card.relations, graph)
-        metrics = rank(graph.triples[split], known_answers(graph, split), scores).metrics()
-    shown = Table("side", *COLUMNS.values(), title=f"{model.card.settings.interaction}, {model.card.mode}, {split}")
-    shown.caption = f"filtered, realistic ranks among {len(graph.entities)} entities"
+        tolerance = model.card.settings.tie_tolerance
+        ranks = rank(graph.triples[split], known_answers(graph, split), scores, tolerance)
+    metrics, interaction, mode = ranks.metrics(), model.card.settings.interaction, model.card.mode
+    if json_file is not None:
+        what = {"interaction": interaction, "mode": mode, "split": split, "ranks": "filtered, realistic"}
+        counts = {"triples": len(ranks), "candidates": len(graph.entities), "left_out": graph.left_out[split]}
+        sides = {side: values.model_dump() for side, values in metrics.items()}
+        write(json_file, what | {"tie_tolerance": tolerance} | counts | {"sides": sides})
+    shown = Table("side", *ALL_COLUMNS.values(), title=f"{interaction}, {mode}, {split}")
+    shown.caption = f"filtered, realistic ranks among {len(graph.entities)} entities" + ties(metrics.values())
     for side, values in metrics.items():
-        shown.add_row(side, *(f"{values.model_dump()[column]:.3f}" for column in COLUMNS))
+        shown.add_row(side, *(f"{values.model_dump()[column]:.3f}" for column in ALL_COLUMNS))
     console.print(shown)
 
 
@@ -128,6 +126,7 @@ def run_predict(
     top: int,
     data: str | None,
     scorer: ScorerAt,
+    device: str,
 ) -> None:
     """Print the best candidates of one query."""
     if (head is None) == (tail is None):
@@ -136,7 +135,7 @@ def run_predict(
     if data is not None:
         graph = read_dataset(data)
         known = {triple for split in graph.triples for triple in graph.named(split)}
-    with progress(console) as (say, now), saved_model(folder, scorer, say) as model:
+    with progress(console) as (say, now), saved_model(folder, scorer, say, device) as model:
         now("scoring all candidates")
         given = position_of(head or tail or "", model.card.entities, "entity")
         number = position_of(relation, model.card.relations, "relation")

@@ -18,6 +18,7 @@ from trainer.coordinator import Coordinator
 from trainer.files import whole
 from trainer.inputs import ScorerAt, UsageError, progress, scorer_for, secret_in, settings_of
 from trainer.local import Report
+from trainer.presets import PresetName
 from trainer.service import Service
 
 SHOWN_DIGITS = 12
@@ -46,6 +47,7 @@ def run_start(
     interaction: InteractionName,
     scorer: ScorerAt,
     once: bool,
+    preset: PresetName,
     changes: dict[str, Any],
     local: dict[str, Any],
 ) -> None:
@@ -55,7 +57,7 @@ def run_start(
             say(f"the coordinator has a training already ({trainings[0].phase}); it is left as it is")
             return
         with scorer_for(interaction, scorer, say) as encoder:
-            settings = settings_of(interaction, encoder, changes, local)
+            settings = settings_of(interaction, encoder, changes, local, preset)
         summary = operator.start(settings)
         say(f"training {summary.training} of {interaction} begins when {settings.clients} clients have joined")
 

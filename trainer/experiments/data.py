@@ -77,7 +77,7 @@ def _dataset(choice: DataChoice, base: Path) -> Graph:
 def _dealt(graph: Graph, choice: DataChoice, seed: int, out: Path) -> Clients:
     assert choice.split is not None
     folders = []
-    for number, parts in enumerate(deal(graph, choice.split.clients, seed)):
+    for number, parts in enumerate(deal(graph, choice.split.clients, seed, choice.split.by, choice.split.skew)):
         folders.append(out / f"client_{number}")
         write_folder(folders[-1], parts)
     return Clients.of(folders)

@@ -71,7 +71,7 @@ class Laboratory:
             stack.enter_context(_alone(self.out))
             data = clients_of(self.experiment, self.base, self.out / "data")
             services = stack.enter_context(Processes(self.out / "logs"))
-            needed = any(self.experiment.changes(v)["interaction"] == "llama" for v in self.experiment.variants)
+            needed = any(self.experiment.variant(v).interaction == "llama" for v in self.experiment.variants)
             scorer = self._scorer(services) if needed else ScorerAt()
             with scorer_for("llama" if needed else "transe", scorer, unheard) as encoder:
                 runs = plan(self.experiment, data, encoder)
@@ -127,6 +127,7 @@ class Laboratory:
             kind=run.kind,
             digest=run.digest,
             names=run.names,
+            device=run.device,
             settings=run.settings,
             machine=Machine.here(),
             begun=begun,

@@ -14,6 +14,7 @@ from protocol.rounds import Mode
 from protocol.trainings import TrainingSettings
 from trainer.alone import train_and_measure
 from trainer.collection import pool
+from trainer.devices import usable_device
 from trainer.graph import Graph
 from trainer.inputs import ScorerAt, graph_of, progress, scorer_for, secret_in
 from trainer.interactions import interaction_of
@@ -33,6 +34,7 @@ class Job(Strict):
         clients: Their folders.
         shared_key_file: The clients' shared key, by which they number what they hold.
         names: Whether the scorer is told names.
+        device: Where the model's tensors are.
         scorer: Address of the scorer.
         scorer_key_file: Its key.
         out: Gets the model and the results.
@@ -43,6 +45,7 @@ class Job(Strict):
     clients: dict[str, Path]
     shared_key_file: Path
     names: bool
+    device: str
     scorer: str | None
     scorer_key_file: Path | None
     out: Path
@@ -56,7 +59,7 @@ class Job(Strict):
             sent = Names.of(graph.entities, graph.relations) if self.names else None
             at = ScorerAt(self.scorer, self.scorer_key_file)
             with scorer_for(settings.interaction, at, say, sent, settings.scorer) as encoder:
-                interaction = interaction_of(settings.interaction, encoder, settings.local.layer)
+                interaction = interaction_of(settings.interaction, encoder, settings.local, usable_device(self.device))
                 results = train_and_measure(
                     graph, graphs, self.mode, settings, interaction, seed, self.out, self.names, say, now
                 )

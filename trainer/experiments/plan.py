@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from protocol.problems import InvalidRequest
 from protocol.rounds import Mode
 from protocol.trainings import TrainingSettings
+from trainer.devices import usable_device
 from trainer.experiments.data import Clients
-from trainer.experiments.schema import Experiment
+from trainer.experiments.schema import Experiment, Variant
 from trainer.inputs import UsageError, settings_of
 from trainer.scorer import ScorerClient
 
@@ -33,6 +34,7 @@ class Run:
         modes: Those wanted of the modes that it gives.
         settings: The training's, with its seed.
         names: Whether the scorer is told names.
+        device: Where the clients' tensors are.
         clients: Their folders.
     """
 
@@ -42,6 +44,7 @@ class Run:
     modes: tuple[Mode, ...]
     settings: TrainingSettings
     names: bool
+    device: str
     clients: Clients
 
     @property
@@ -57,7 +60,7 @@ class Run:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of everything that decides the result: another digest is another run."""
-        parts = [self.kind, self.settings.model_dump(mode="json"), self.names, self.clients.digest]
+        parts = [self.kind, self.settings.model_dump(mode="json"), self.names, self.device, self.clients.digest]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -80,14 +83,19 @@ def plan(experiment: Experiment, data: Mapping[tuple[str, int], Clients], encode
         encoder: The scorer, where a variant is `llama`.
 
     Raises:
-        UsageError: A variant's settings do not fit together, or its scorer has no such layer.
+        UsageError: A variant's settings do not fit together, its interaction has no such preset, or its scorer no such
+            layer.
+        DeviceMissing: A variant's device cannot be used.
     """
+    variants = {name: experiment.variant(name) for name in experiment.variants}
+    for variant in variants.values():
+        usable_device(variant.device)
     return [
-        Run(name, variant, kind, modes, settings, experiment.changes(variant).get("names", False), clients)
+        Run(of_data, name, kind, modes, settings, variant.names, variant.device, clients)
         for seed in experiment.seeds
-        for name, clients in ((name, data[name, seed]) for name in experiment.data)
-        for variant in experiment.variants
-        for settings in [_settings(experiment, variant, seed, len(clients.folders), encoder)]
+        for of_data, clients in ((each, data[each, seed]) for each in experiment.data)
+        for name, variant in variants.items()
+        for settings in [_settings(name, variant, seed, len(clients.folders), encoder)]
         for kind, modes in _kinds(experiment.modes)
     ]
 
@@ -102,16 +110,17 @@ def _kinds(wanted: list[Mode]) -> list[tuple[Kind, tuple[Mode, ...]]]:
     return [(kind, modes) for kind, modes in chosen.items() if modes]
 
 
-def _settings(
-    experiment: Experiment, variant: str, seed: int, clients: int, encoder: ScorerClient | None
-) -> TrainingSettings:
-    changes = experiment.changes(variant)
-    interaction, local = changes.pop("interaction"), changes.pop("local", {})
-    changes.pop("names", None)
+def _settings(name: str, variant: Variant, seed: int, clients: int, encoder: ScorerClient | None) -> TrainingSettings:
+    assert variant.interaction is not None  # the experiment has seen to it
+    given = variant.settings()
+    local = given.pop("local", {})
     # All that a round asks are waited for, unless the variant says otherwise: who is slow would else decide the result.
-    asked = math.ceil(changes.get("fraction", 1.0) * clients - 1e-9)  # as the coordinator reckons
-    changes = {"quorum": asked} | changes | {"seed": seed, "clients": clients}
+    asked = math.ceil(given.get("fraction", 1.0) * clients - 1e-9)  # as the coordinator reckons
+    given = {"quorum": asked} | given | {"seed": seed, "clients": clients}
+    scorer = encoder if variant.interaction == "llama" else None
     try:
-        return settings_of(interaction, encoder if interaction == "llama" else None, changes, local)
+        return settings_of(variant.interaction, scorer, given, local, variant.preset)
     except ValidationError as error:
-        raise UsageError(f"variants.{variant}: {InvalidRequest.from_validation(error).detail}") from error
+        raise UsageError(f"variants.{name}: {InvalidRequest.from_validation(error).detail}") from error
+    except UsageError as error:
+        raise UsageError(f"variants.{name}: {error}") from error

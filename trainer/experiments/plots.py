@@ -11,7 +11,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from protocol.rounds import Mode
+from protocol.rounds import Mode, SideName
 from trainer.experiments.means import Done, Group, Mean, by_data, groups
 from trainer.experiments.record import Training
 from trainer.files import whole
@@ -30,7 +30,7 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "tripleherd",  # the same content is the same file
 }
 _BARS = "test triples, both sides: mean over seeds, and its standard deviation"
-Curve = Callable[[Training], list[tuple[float, float]]]
+Curve = Callable[[Training, SideName], list[tuple[float, float]]]
 
 
 def draw(folder: Path, name: str, done: Done) -> None:
@@ -45,19 +45,19 @@ def draw(folder: Path, name: str, done: Done) -> None:
             _save(folder, "mrr-by-client", _clients(name, found))
 
 
-def mrr_by_round(training: Training) -> list[tuple[float, float]]:
+def mrr_by_round(training: Training, side: SideName) -> list[tuple[float, float]]:
     """Rounds done, and the validation MRR of the version that came of them."""
-    return [(each.round - 1.0, each.valid["both"].mrr) for each in training.history if each.valid]
+    return [(each.round - 1.0, each.valid[side].mrr) for each in training.history if each.valid]
 
 
-def mrr_by_bytes(training: Training) -> list[tuple[float, float]]:
+def mrr_by_bytes(training: Training, side: SideName) -> list[tuple[float, float]]:
     """Megabytes that all clients had sent, and the validation MRR that came of them. An update has its mean size."""
     updates = sum(each.updates for each in training.history)
     size = sum(client.sent for client in training.clients) / max(1, updates)
     points, sent = [], 0
     for each in training.history:
         if each.valid:
-            points.append((sent * size / 1e6, each.valid["both"].mrr))
+            points.append((sent * size / 1e6, each.valid[side].mrr))
         sent += each.updates
     return points
 
@@ -84,7 +84,8 @@ def _curves(name: str, done: Done, curve: Curve, across: str) -> Figure:
     for axes, dataset in zip(panels, data, strict=True):
         axes.set_xlabel(across)
         for number, variant in enumerate(variants):
-            curves = [curve(training) for run, training in federated if (run.data, run.variant) == (dataset, variant)]
+            here = [each for each in federated if (each[0].data, each[0].variant) == (dataset, variant)]
+            curves = [curve(training, run.settings.local.sides) for run, training in here]  # by what is learnt
             points = list(_over_seeds(curves))
             if points:
                 _line(axes, points, variant, number)

@@ -20,7 +20,7 @@ from protocol.trainings import TrainingSettings
 from trainer.experiments.plan import Kind, Run
 from trainer.files import whole
 from trainer.graph import DataError
-from trainer.results import ClientResult, weighted_mean
+from trainer.results import ClientResult
 
 _PACKAGES = ("tripleherd", "torch", "numpy", "transformers", "pykeen")
 FILE = "record.json"
@@ -112,6 +112,7 @@ class Record(Strict):
     kind: Kind
     digest: str
     names: bool
+    device: str
     settings: TrainingSettings
     machine: Machine
     begun: int
@@ -186,4 +187,4 @@ def means_of(results: list[ClientResult], side: SideName) -> dict[str, Any]:
     """Means over clients: weighted by their test triples (FedE), and macro, where each client weighs the same."""
     metrics = [result.sides[side] for result in results]
     weights = {"weighted": [result.triples for result in results], "macro": [1] * len(results)}
-    return {name: weighted_mean(metrics, each).model_dump() for name, each in weights.items()}
+    return {name: Metrics.mean(metrics, each).model_dump() for name, each in weights.items()}

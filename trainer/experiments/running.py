@@ -70,6 +70,7 @@ class Work:
             clients=dict(folders),
             shared_key_file=self._secret(secrets.SHARED_KEY),
             names=self.run.names,
+            device=self.run.device,
             scorer=self.scorer.url,
             scorer_key_file=self.scorer.key_file,
             out=self.folder / "models" / name,
@@ -113,7 +114,8 @@ class Work:
         join = ["trainer", "join", "--coordinator", url, "--data", str(data), "--name", name, "--home", str(home)]
         join += ["--shared-key-file", str(self._secret(secrets.SHARED_KEY))]
         join += ["--invitation-file", str(self._secret(secrets.INVITATION))]
-        join += ["--share", self.run.settings.share, *(["--names"] if self.run.names else [])]
+        join += ["--share", self.run.settings.share, "--device", self.run.device]
+        join += ["--names"] if self.run.names else []
         join += ["--scorer", self.scorer.url] if self.scorer.url else []
         join += ["--scorer-key-file", str(self.scorer.key_file)] if self.scorer.key_file else []
         return self.processes.start(name, join)

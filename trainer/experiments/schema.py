@@ -9,6 +9,8 @@ from pydantic import BaseModel, Field, create_model, model_validator
 from protocol.messages import Strict
 from protocol.rounds import Mode
 from protocol.trainings import InteractionName, TrainingSettings
+from trainer.owners import By
+from trainer.presets import PresetName
 from trainer.results import MODES
 
 Message = TypeVar("Message", bound=BaseModel)
@@ -42,16 +44,18 @@ def with_changes_of(model: type[BaseModel], *besides: str) -> Callable[[type[Mes
 
 
 class Split(Strict):
-    """How a data set becomes clients: its relations are dealt at random, anew for each seed."""
+    """How a data set is dealt to clients, anew for each seed; as by `tripleherd split`."""
 
     clients: int = Field(ge=1, le=10_000)
+    by: By = "relations"
+    skew: float | None = Field(None, gt=0, allow_inf_nan=False)
 
 
 class DataChoice(Strict):
     """Either a folder of `client_*` folders, or a data set and its split. Paths are relative to the YAML file."""
 
     folder: Path | None = None
-    dataset: str | None = Field(None, min_length=1, description="A folder of TSV files, or a PyKEEN data set.")
+    dataset: str | None = Field(None, min_length=1, description="As `tripleherd split` takes it.")
     split: Split | None = None
 
     @model_validator(mode="after")
@@ -68,7 +72,14 @@ class Variant(Strict):
     """An interaction's preset and what differs from it: every setting of a training that nothing else decides."""
 
     interaction: InteractionName | None = None
-    names: bool | None = Field(None, description="Of `llama`: the scorer is told names, as by `join --names`.")
+    preset: PresetName = "default"
+    names: bool = Field(False, description="Of `llama`: the scorer is told names, as by `join --names`.")
+    device: str = Field("cpu", description="Where a client's tensors are, as by `join --device`.")
+
+    def settings(self) -> dict[str, Any]:
+        """What is given of the fields of `TrainingSettings`, but for the interaction; others are missing."""
+        given = self.model_dump(exclude_unset=True, exclude_none=True, exclude={"interaction"})
+        return {name: value for name, value in given.items() if name in TrainingSettings.model_fields}
 
 
 class ScorerChoice(Strict):
@@ -110,17 +121,19 @@ class Experiment(Strict):
             if len(set(given := getattr(self, what))) < len(given):
                 raise ValueError(f"{what}: one of them stands twice")
         for name in self.variants:
-            changes = self.changes(name)
-            if changes.get("interaction") is None:
+            variant = self.variant(name)
+            if variant.interaction is None:
                 raise ValueError(f"variants.{name}.interaction: is missing, here and in `defaults`")
-            if changes.get("names") and changes["interaction"] != "llama":
+            if variant.names and variant.interaction != "llama":
                 raise ValueError(f"variants.{name}.names: only `llama` has a scorer that could be told names")
         return self
 
-    def changes(self, variant: str) -> dict[str, Any]:
-        """What a variant says, and where it says nothing the defaults; other fields are missing."""
-        given = self.variants[variant].model_dump(exclude_unset=True, exclude_none=True)
-        return _over(self.defaults.model_dump(exclude_unset=True, exclude_none=True), given)
+    def variant(self, name: str) -> Variant:
+        """A variant, with the defaults where it says nothing."""
+        defaults, given = (
+            each.model_dump(exclude_unset=True, exclude_none=True) for each in (self.defaults, self.variants[name])
+        )
+        return Variant.model_validate(_over(defaults, given))
 
 
 def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

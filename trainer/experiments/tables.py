@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from protocol.rounds import Metrics, SideName
 from trainer.experiments.means import Done, Group, Mean, by_data, groups
 from trainer.experiments.sheets import Cell, Sheet
-from trainer.results import COLUMNS
+from trainer.results import COLUMNS, ties
 
 _PROTOCOL = (
     "Test triples; filtered, realistic ranks (ties share their mean position) among the entities of each client's "
@@ -29,7 +29,8 @@ def _by_mode(name: str, found: list[Group], side: SideName) -> Sheet:
         cells = _marked(means)
         heads = [[Cell(g.data), Cell(g.variant), Cell(g.mode), Cell(str(len(g.seeds)))] for g in of_data]
         sections.append([head + row for head, row in zip(heads, cells, strict=True)])
-    caption = f"{name}: {_PROTOCOL}; {_SIDES[side]}; {_WEIGHTED}. {_SPREAD} Bold: best of a data set."
+    gaps = ties(metrics for group in found for metrics in group.metrics(side)).replace("\n", " ")
+    caption = f"{name}: {_PROTOCOL}; {_SIDES[side]}; {_WEIGHTED}. {_SPREAD} Bold: best of a data set.{gaps}"
     header = ("data", "variant", "mode", "seeds", *_METRICS)
     return Sheet(f"{name}-{side}", caption, header, 3, sections)
 

@@ -1,7 +1,8 @@
 """The interactions, one a file, each beside the paper it comes from."""
 
-from protocol.encoding import Layer
-from protocol.trainings import InteractionName
+import torch
+
+from protocol.trainings import InteractionName, LocalSettings
 from trainer.interactions.base import Batch, Dropout, Interaction, Tables
 from trainer.interactions.complex import ComplEx
 from trainer.interactions.distmult import DistMult
@@ -19,13 +20,29 @@ CLASSIC: dict[str, type[Interaction]] = {
 }
 
 
-def interaction_of(name: InteractionName, encoder: Encoder | None = None, layer: Layer = "last") -> Interaction:
-    """The interaction of that name; `llama` needs the encoder that it asks, and the layer after which it is read."""
+DEFAULT = LocalSettings()
+
+
+def interaction_of(
+    name: InteractionName, encoder: Encoder | None = None, local: LocalSettings = DEFAULT, device: str = "cpu"
+) -> Interaction:
+    """The interaction of that name, as a training's local settings have it.
+
+    Args:
+        name: Of the interaction.
+        encoder: What `llama` asks.
+        local: Says whether relations have reciprocal ones, and after which layer `llama` is read.
+        device: Where the model's tensors are to be, as torch names it.
+    """
     if name == "llama":
         if encoder is None:
             raise ValueError("the interaction `llama` needs a scorer")
-        return Llama(encoder, layer)
-    return CLASSIC[name]()
+        made: Interaction = Llama(encoder, local.layer)
+    else:
+        made = CLASSIC[name]()
+    made.reciprocal = made.reciprocal or local.reciprocal
+    made.device = torch.device(device)
+    return made
 
 
 __all__ = ["CLASSIC", "Batch", "Dropout", "Encoder", "Interaction", "Llama", "Tables", "interaction_of"]

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from protocol.messages import HEAD
 from protocol.trainings import Dense, LocalSettings
+from trainer.comparisons import Comparison
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,21 @@ class Tables:
         entities: float32 [n, dim].
         relations: float32 [m, relation width].
         dense: The tensors that `Interaction.dense` names.
+        sparse: Whether rows that are read get row-sparse gradients.
     """
 
     entities: Tensor
     relations: Tensor
     dense: Mapping[str, Tensor]
+    sparse: bool = False
+
+    def entity_rows(self, numbers: Tensor) -> Tensor:
+        """The rows [n, dim] of entities with these numbers, int64 [n]."""
+        return F.embedding(numbers, self.entities, sparse=self.sparse)
+
+    def relation_rows(self, numbers: Tensor) -> Tensor:
+        """The rows [n, relation width] of relations with these numbers, int64 [n]."""
+        return F.embedding(numbers, self.relations, sparse=self.sparse)
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,7 @@ class Dropout:
         """`x` with each number zeroed at the rate and the others scaled up to keep the mean; as it is at rate 0."""
         if not self.rate:
             return x
-        keep = torch.rand(x.shape, generator=self.generator) >= self.rate
+        keep = (torch.rand(x.shape, generator=self.generator) >= self.rate).to(x.device)
         return x * keep / (1 - self.rate)
 
 
@@ -62,12 +74,14 @@ class Interaction(ABC):
     """The function that scores a triple.
 
     Attributes:
+        comparison: How its query vectors meet candidates.
         reciprocal: Whether a relation has a second vector for queries that ask for the head (Lacroix et al., 2018).
-        distance: Whether scores are negative distances, to which losses add the margin.
+        device: Where its tensors are.
     """
 
+    comparison: Comparison = Comparison.DOT
     reciprocal: bool = False
-    distance: bool = False
+    device: torch.device = torch.device("cpu")
 
     def relation_width(self, dim: int) -> int:
         """Columns of a relation's row, for entity rows of `dim` columns."""
@@ -90,9 +104,9 @@ class Interaction(ABC):
     def query(self, tables: Tables, batch: Batch) -> Tensor:
         """Query vectors, float32 [q, dim]."""
 
-    @abstractmethod
     def compare(self, query: Tensor, candidates: Tensor) -> Tensor:
         """Scores [q, n] of query vectors [q, dim] against candidate rows [n, dim]; higher is more plausible."""
+        return self.comparison.pairs(query, candidates)
 
 
 class RowwiseInteraction(Interaction):
@@ -100,20 +114,14 @@ class RowwiseInteraction(Interaction):
 
     def query(self, tables: Tables, batch: Batch) -> Tensor:
         """Gather the rows and combine them."""
-        given = batch.dropout(tables.entities[batch.given])
-        relation = batch.dropout(tables.relations[batch.relation])
-        return self.combine(given, relation, batch.side == HEAD, tables.dense)
+        given = batch.dropout(tables.entity_rows(batch.given))
+        relation = batch.dropout(tables.relation_rows(batch.relation))
+        backwards = (batch.side == HEAD) & (not self.reciprocal)
+        return self.combine(given, relation, backwards, tables.dense)
 
     @abstractmethod
-    def combine(self, given: Tensor, relation: Tensor, asks_head: Tensor, dense: Mapping[str, Tensor]) -> Tensor:
-        """Query vectors [q, dim] of given rows [q, dim] and relation rows; `asks_head` is bool [q]."""
+    def combine(self, given: Tensor, relation: Tensor, backwards: Tensor, dense: Mapping[str, Tensor]) -> Tensor:
+        """Query vectors [q, dim] of given rows [q, dim] and relation rows.
 
-
-class DotProduct(RowwiseInteraction):
-    """Query vectors meet candidates as dot products."""
-
-    reciprocal = True
-
-    def compare(self, query: Tensor, candidates: Tensor) -> Tensor:
-        """[q, n] dot products."""
-        return query @ candidates.T
+        `backwards`, bool [q], is true where the head is asked for by the vector that leads from the head to the tail.
+        """

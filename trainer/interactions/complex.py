@@ -8,16 +8,18 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from trainer.interactions.base import DotProduct
+from trainer.interactions.base import RowwiseInteraction
 
 
-class ComplEx(DotProduct):
+class ComplEx(RowwiseInteraction):
     """Re(<h, r, conj(t)>), with a second relation vector for head queries (Lacroix et al., 2018).
 
     Re(sum(q * conj(t))) is the dot product of the real columns of q and t, so `compare` stays one matrix product.
     """
 
-    def combine(self, given: Tensor, relation: Tensor, asks_head: Tensor, dense: Mapping[str, Tensor]) -> Tensor:
+    reciprocal = True
+
+    def combine(self, given: Tensor, relation: Tensor, backwards: Tensor, dense: Mapping[str, Tensor]) -> Tensor:
         """Given * r as complex numbers."""
         return complex_product(given, *relation.chunk(2, dim=1))
 

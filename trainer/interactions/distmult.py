@@ -4,12 +4,14 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from trainer.interactions.base import DotProduct
+from trainer.interactions.base import RowwiseInteraction
 
 
-class DistMult(DotProduct):
+class DistMult(RowwiseInteraction):
     """sum(h * r * t), with a second relation vector for head queries: alone it cannot tell h from t."""
 
-    def combine(self, given: Tensor, relation: Tensor, asks_head: Tensor, dense: Mapping[str, Tensor]) -> Tensor:
+    reciprocal = True
+
+    def combine(self, given: Tensor, relation: Tensor, backwards: Tensor, dense: Mapping[str, Tensor]) -> Tensor:
         """Given * r."""
         return given * relation

@@ -62,12 +62,12 @@ class EncoderCall:
     def of(cls, entities: Tensor, relations: Tensor, batch: "UniqueRows", layer: Layer) -> "EncoderCall":
         """The call of a whole batch."""
         return cls(
-            entities.detach().numpy(),
-            relations.detach().numpy(),
-            torch.stack([batch.given, batch.relation], dim=1).to(torch.int32).numpy(),
-            batch.side.to(torch.uint8).numpy(),
-            batch.entity_rows.numpy(),
-            batch.relation_rows.numpy(),
+            entities.detach().cpu().numpy(),
+            relations.detach().cpu().numpy(),
+            torch.stack([batch.given, batch.relation], dim=1).to("cpu", torch.int32).numpy(),
+            batch.side.to("cpu", torch.uint8).numpy(),
+            batch.entity_rows.cpu().numpy(),
+            batch.relation_rows.cpu().numpy(),
             layer,
         )
 
@@ -106,13 +106,14 @@ class RemoteEncode(torch.autograd.Function):
     ) -> Tensor:
         """States [q, hidden] of entities [n, k, hidden] and relations [m, k, hidden]."""
         ctx.call, ctx.encoder = EncoderCall.of(entities, relations, batch, layer), encoder
-        return torch.from_numpy(encoder.encode(ctx.call, keep=any(ctx.needs_input_grad)))
+        return torch.from_numpy(encoder.encode(ctx.call, keep=any(ctx.needs_input_grad))).to(entities.device)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients with respect to the vectors that were sent."""
-        entities, relations = ctx.encoder.gradient(ctx.call, grads[0].contiguous().numpy())
-        return torch.from_numpy(entities), torch.from_numpy(relations), None, None, None
+        found = ctx.encoder.gradient(ctx.call, grads[0].cpu().contiguous().numpy())
+        entities, relations = (torch.from_numpy(gradient).to(grads[0].device) for gradient in found)
+        return entities, relations, None, None, None
 
 
 class Llama(Interaction):
@@ -139,16 +140,14 @@ class Llama(Interaction):
     def query(self, tables: Tables, batch: Batch) -> Tensor:
         """Each unique row is adapted and sent once; rows of the batch that share it share its gradient."""
         unique = UniqueRows(batch)
-        entities = self._slots(batch.dropout(tables.entities[unique.entity_rows]), tables.dense["adapter.entity"])
-        relations = self._slots(batch.dropout(tables.relations[unique.relation_rows]), tables.dense["adapter.relation"])
+        entities = self._slots(batch.dropout(tables.entity_rows(unique.entity_rows)), tables.dense["adapter.entity"])
+        relations = self._slots(
+            batch.dropout(tables.relation_rows(unique.relation_rows)), tables.dense["adapter.relation"]
+        )
         states: Tensor = RemoteEncode.apply(entities, relations, unique, self.encoder, self.layer)
         if self.layer != "last":
             states = F.rms_norm(states, states.shape[-1:])
         return F.linear(batch.dropout(states), tables.dense["adapter.state"])
-
-    def compare(self, query: Tensor, candidates: Tensor) -> Tensor:
-        """[q, n] dot products."""
-        return query @ candidates.T
 
     def _slots(self, rows: Tensor, weight: Tensor) -> Tensor:
         return F.linear(rows, weight).view(len(rows), -1, self.encoder.hidden)

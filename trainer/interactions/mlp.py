@@ -7,14 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from protocol.trainings import Dense, LocalSettings
-from trainer.interactions.base import DotProduct
+from trainer.interactions.base import RowwiseInteraction
 
 WIDTH = 512
 """Hidden units."""
 
 
-class MLP(DotProduct):
+class MLP(RowwiseInteraction):
     """q = W2 relu(W1 [given; r] + b1) + b2, score = q . candidate. The network is shared by all clients."""
+
+    reciprocal = True
 
     def dense(self, dim: int, settings: LocalSettings) -> dict[str, Dense]:
         """The two layers, at the scale of their fan-in."""
@@ -25,7 +27,7 @@ class MLP(DotProduct):
             "mlp.output.bias": Dense(shape=[dim]),
         }
 
-    def combine(self, given: Tensor, relation: Tensor, asks_head: Tensor, dense: Mapping[str, Tensor]) -> Tensor:
+    def combine(self, given: Tensor, relation: Tensor, backwards: Tensor, dense: Mapping[str, Tensor]) -> Tensor:
         """The network's output."""
         x = torch.cat([given, relation], dim=1)
         x = F.relu(F.linear(x, dense["mlp.hidden.weight"], dense["mlp.hidden.bias"]))

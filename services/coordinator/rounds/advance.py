@@ -188,7 +188,8 @@ def freeze(session: Session, training: Training, current: Round, now: float) -> 
 def _settle(session: Session, training: Training, current: Round, now: float) -> None:
     """Decide on the evaluated version: it may be the best so far, and the training may end with it."""
     evaluations = queries.federation_valid(session, current.number)
-    mrr = mean_evaluation(evaluations).sides["both"].mrr if evaluations else None
+    learnt = training.fixed().local.sides
+    mrr = mean_evaluation(evaluations).sides[learnt].mrr if evaluations else None
     before = lifecycle.Standing(training.best_version, training.best_mrr, training.stale)
     after = lifecycle.after_evaluation(before, current.number, mrr)
     training.best_version, training.best_mrr, training.stale = after.best_version, after.best_mrr, after.stale

@@ -12,7 +12,8 @@ from trainer.conclusion import client_result
 from trainer.experiments.data import Clients
 from trainer.experiments.plan import Kind, Run
 from trainer.experiments.record import ClientRecord, Machine, Record, RoundRecord, Training
-from trainer.ranking import Ranks, known_answers, rank
+from trainer.metrics import Ranks
+from trainer.ranking import known_answers, rank
 from trainer.results import ClientResult
 
 FEDERATED: tuple[Mode, ...] = ("isolation", "federation", "fusion")
@@ -33,7 +34,7 @@ def a_run(
 ) -> Run:
     modes: tuple[Mode, ...] = FEDERATED if kind == "federated" else (kind,)
     clients = Clients({name: Path("data") / name for name in ("client_0", "client_1")}, "d1")
-    return Run(data, variant, kind, modes, small_settings("transe", seed=seed, **changes), False, clients)
+    return Run(data, variant, kind, modes, small_settings("transe", seed=seed, **changes), False, "cpu", clients)
 
 
 def results_of(run: Run) -> list[ClientResult]:
@@ -67,6 +68,7 @@ def a_record(run: Run, results: Iterable[ClientResult] | None = None) -> Record:
         kind=run.kind,
         digest=run.digest,
         names=run.names,
+        device=run.device,
         settings=run.settings,
         machine=Machine(python="3", packages={}, git=None, cores=2),
         begun=1,

@@ -4,11 +4,12 @@ from typing import Any
 import pytest
 
 from services.coordinator.rounds.lifecycle import goal_size
+from trainer.devices import DeviceMissing
 from trainer.experiments.data import Clients
 from trainer.experiments.plan import Run, plan
 from trainer.experiments.schema import Experiment
 from trainer.inputs import UsageError
-from trainer.presets import LOCAL
+from trainer.presets import DEFAULT, FEDE_LOCAL
 
 
 def clients(digest: str = "d") -> Clients:
@@ -36,7 +37,7 @@ def test_nothing_runs_that_no_mode_needs(modes: list[str], kinds: list[tuple[str
 
 def test_settings_are_the_preset_with_the_changes_and_all_clients_are_waited_for() -> None:
     (run,) = runs(variants={"t": {"interaction": "rotate", "dim": 8, "local": {"margin": 3}}}, modes=["fusion"])
-    assert run.settings.local == LOCAL["rotate"].model_copy(update={"margin": 3.0})
+    assert run.settings.local == DEFAULT["rotate"].local.model_copy(update={"margin": 3.0})
     assert (run.settings.dim, run.settings.clients, run.settings.quorum) == (8, 2, 2)
 
 
@@ -68,6 +69,18 @@ def test_whatever_decides_a_result_makes_another_run() -> None:
     assert len(folders) == 5
     assert runs(**plain)[0].folder in folders
     assert all(folder.startswith("a-t-seed") for folder in folders)
+
+
+def test_a_variant_may_begin_with_fede_s_preset() -> None:
+    (run,) = runs(variants={"t": {"interaction": "rotate", "preset": "fede", "dim": 32}}, modes=["fusion"])
+    assert (run.settings.local, run.settings.dim, run.settings.patience) == (FEDE_LOCAL, 32, 15)
+    with pytest.raises(UsageError, match=r"variants\.t: preset: FedE was published with"):
+        runs(variants={"t": {"interaction": "mlp", "preset": "fede"}})
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(DeviceMissing, match="'meta-physical' cannot be used"):
+        runs(variants={"t": {"interaction": "transe", "device": "meta-physical"}})
 
 
 def test_settings_that_do_not_fit_together_name_the_variant() -> None:

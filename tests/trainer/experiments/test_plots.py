@@ -49,6 +49,7 @@ def test_nothing_done_draws_nothing(tmp_path: Path) -> None:
 def test_a_version_is_placed_after_the_rounds_and_bytes_that_made_it() -> None:
     training = a_training()
     mrr = training.history[2].valid["both"].mrr
-    assert mrr_by_round(training) == [(2.0, mrr), (4.0, mrr)]
+    assert mrr_by_round(training, "both") == [(2.0, mrr), (4.0, mrr)]
+    assert mrr_by_round(training, "tail")[0] == (2.0, training.history[2].valid["tail"].mrr) != (2.0, mrr)
     # Two clients sent 8 MB in four rounds of two updates.
-    assert mrr_by_bytes(training) == [(4.0, mrr), (8.0, mrr)]
+    assert mrr_by_bytes(training, "both") == [(4.0, mrr), (8.0, mrr)]

@@ -33,7 +33,7 @@ def test_the_examples_that_ship_can_be_read(file: Path) -> None:
 def test_the_page_s_example_can_be_read_and_every_key_is_explained(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-    assert read(tmp_path, example).changes("middle-names")["names"]
+    assert read(tmp_path, example).variant("middle-names").names
     keys = page.split("## The file")[1].split("```yaml")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", keys, re.MULTILINE)) == set(Experiment.model_fields)
 
@@ -96,13 +96,19 @@ def test_data_are_folders_or_split(tmp_path: Path, choice: str, said: str) -> No
 def test_variants_stand_over_defaults_setting_by_setting(tmp_path: Path) -> None:
     defaults = "defaults:\n  rounds: 7\n  local: {dropout: 0.1, batch_size: 9}\n"
     read_ = read(tmp_path, GOOD + "    local: {dropout: 1e-1}\n    rounds: 3\n" + defaults)
-    assert read_.changes("t") == {"interaction": "transe", "rounds": 3, "local": {"dropout": 0.1, "batch_size": 9}}
+    assert read_.variant("t").interaction == "transe"
+    assert read_.variant("t").settings() == {"rounds": 3, "local": {"dropout": 0.1, "batch_size": 9}}
 
 
 def test_every_setting_of_a_training_can_be_given(tmp_path: Path) -> None:
     decided = {"interaction", "dense", "scorer", "seed", "clients"}
     variant = type(read(tmp_path, GOOD).variants["t"])
-    assert set(variant.model_fields) == (set(TrainingSettings.model_fields) - decided) | {"interaction", "names"}
+    assert set(variant.model_fields) == (set(TrainingSettings.model_fields) - decided) | {
+        "interaction",
+        "preset",
+        "names",
+        "device",
+    }
     local = {name: field.get_default() for name, field in LocalSettings.model_fields.items()}
     assert variant.model_validate({"local": local}).model_dump(exclude_unset=True) == {"local": local}
 

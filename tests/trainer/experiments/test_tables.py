@@ -1,8 +1,9 @@
 import statistics
 
+from protocol.rounds import Metrics
 from trainer.experiments.sheets import Cell
 from trainer.experiments.tables import sheets
-from trainer.results import COLUMNS, weighted_mean
+from trainer.results import COLUMNS
 
 from .records import a_record, a_run, done, results_of
 
@@ -18,7 +19,7 @@ def test_a_row_shows_mean_and_deviation_over_seeds_of_each_column() -> None:
             seeds = []
             for run in RUNS[:2]:
                 rows = [r for r in results_of(run) if r.mode == "fusion"]
-                mean = weighted_mean([r.sides[side] for r in rows], [r.triples for r in rows])
+                mean = Metrics.mean([r.sides[side] for r in rows], [r.triples for r in rows])
                 seeds.append(mean.model_dump()[column])
             assert cell.text == f"{statistics.mean(seeds):.3f} ± {statistics.stdev(seeds):.3f}"
 
