@@ -45,7 +45,9 @@ class Demo:
             DataError: The data set cannot be read or dealt.
             ProcessFailed: A process ended with an error.
         """
-        outcome = Laboratory(self._experiment(), Path(), self.folder, cores(), console, lambda done: None).carry_out()
+        # Clients of a federated training wait for each other; the pooled one beside them fills the gaps.
+        jobs = max(cores(), self.clients + 1)
+        outcome = Laboratory(self._experiment(), Path(), self.folder, jobs, console, lambda done: None).carry_out()
         if outcome.failed:
             raise ProcessFailed(outcome.failed[0][1])
         results = [result for _, record in outcome.done for result in record.results]

@@ -2,9 +2,11 @@ from pathlib import Path
 
 import pytest
 
+from trainer.dataset import read_dataset
 from trainer.experiments.data import Clients, clients_of
 from trainer.experiments.schema import Experiment
-from trainer.graph import DataError
+from trainer.graph import DataError, read_tsv
+from trainer.split import deal
 
 
 def experiment(choice: dict[str, object]) -> Experiment:
@@ -32,6 +34,14 @@ def test_a_data_set_is_dealt_by_the_seed_and_again_the_same(tmp_path: Path) -> N
     assert first["a", 0].digest == second["a", 0].digest
     assert first["a", 0].digest != first["a", 1].digest
     assert (tmp_path / "x" / "a-seed1" / "client_1" / "test.tsv").is_file()
+
+
+def test_a_data_set_is_dealt_as_the_split_says(tmp_path: Path) -> None:
+    choice = {"dataset": "nations", "split": {"clients": 2, "by": "triples", "skew": 50}}
+    clients = clients_of(experiment(choice), tmp_path, tmp_path / "out")["a", 1]
+    expected = deal(read_dataset("nations"), 2, 1, "triples", 50)
+    for folder, parts in zip(clients.folders.values(), expected, strict=True):
+        assert read_tsv(folder / "train.tsv") == parts["train"]
 
 
 def test_the_digest_tells_what_the_folders_hold_and_whose_it_is(tmp_path: Path) -> None:
