@@ -54,7 +54,7 @@ class Run:
             sign(calls, home)
             who = join(calls, home, graph, "clinic", KEY, INVITATION, self.share)
             one = Participant(
-                who, "clinic", graph, calls, home, lambda s: interaction_of(s.interaction), False, self.said.append
+                who, "clinic", graph, calls, home, lambda s: interaction_of(s.interaction), self.said.append
             )
             return Participant(**vars(one) | {"share": self.share, "now": lambda text: self.doing(text)}).run()
 

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from protocol.trainings import InteractionName, LocalSettings, ScorerIdentity, TrainingSettings
-from trainer.interactions import Encoder, interaction_of
+from trainer.interactions import FrozenModel, interaction_of
 from trainer.presets import DEFAULT, training_settings
 
 from .encoders import HIDDEN, TinyEncoder
@@ -13,7 +13,7 @@ NAMES: tuple[InteractionName, ...] = get_args(InteractionName)
 IDENTITY = ScorerIdentity(model="tiny", revision="r1", dtype="float32", query_hash="q1", hidden=HIDDEN)
 
 
-def needs(name: InteractionName) -> tuple[Encoder | None, ScorerIdentity | None]:
+def needs(name: InteractionName) -> tuple[FrozenModel | None, ScorerIdentity | None]:
     return (TinyEncoder(1), IDENTITY) if name == "llama" else (None, None)
 
 

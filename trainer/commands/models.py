@@ -35,10 +35,10 @@ from trainer.interactions import interaction_of
 from trainer.local import train_alone
 from trainer.model import Model
 from trainer.presets import PresetName
+from trainer.prompting import prompting_of
 from trainer.ranking import known_answers, rank
 from trainer.results import COLUMNS, table, write_results
 from trainer.saved import save_model
-from trainer.scorer import Names
 from trainer.seeds import seed_of
 from trainer.split import deal
 
@@ -87,7 +87,6 @@ def run_train(
     out: Path,
     interaction: InteractionName,
     scorer: ScorerAt,
-    names: bool,
     device: str,
     preset: PresetName,
     changes: dict[str, Any],
@@ -101,14 +100,15 @@ def run_train(
         if len(graphs) < len(sources):
             raise UsageError("two of the folders have the same name; results are listed by it")
         pooled = pool(list(graphs.values()))
-        sent = Names.of(pooled.entities, pooled.relations) if names else None
-        encoder = stack.enter_context(scorer_for(interaction, scorer, say, sent))
-        settings = settings_of(interaction, encoder, changes, local, preset)
-        model = interaction_of(interaction, encoder, settings.local, usable_device(device))
+        frozen = stack.enter_context(scorer_for(interaction, scorer, say))
+        settings = settings_of(interaction, frozen, changes, local, preset)
         # A wrong --out is better known before the training than after it.
         out.mkdir(parents=True, exist_ok=True)
+        prompting = prompting_of(settings, pooled, sources, out, now)
+        model = interaction_of(interaction, frozen, settings.local, usable_device(device), prompting)
+        model.prepare(known_answers(pooled, "test").queries)
         trained = train_alone(pooled, model, settings, seed_of(settings.seed, mode), say, now)
-        save_model(out, pooled, mode, settings, dict(trained.state), names_sent=names)
+        save_model(out, pooled, mode, settings, dict(trained.state), model.texts)
         scores = Model.of_state(model, trained.state).rank_scores
         results = []
         for name, graph in graphs.items():
@@ -125,7 +125,7 @@ def run_train(
 
 def run_evaluate(console: Console, folder: Path, data: str, split: Split, scorer: ScorerAt, device: str) -> None:
     """Rank a split with a saved model and print the metrics of each side."""
-    with progress(console) as (say, now), saved_model(folder, scorer, say, device) as model:
+    with progress(console) as (say, now), saved_model(folder, scorer, say, now, device) as model:
         graph = graph_of(data, say)
         if not len(graph.triples[split]):
             raise DataError(f"{data}: there are no {split} triples to rank")
@@ -157,7 +157,7 @@ def run_predict(
     if data is not None:
         graph = read_dataset(data)
         known = {triple for split in graph.triples for triple in graph.named(split)}
-    with progress(console) as (say, now), saved_model(folder, scorer, say, device) as model:
+    with progress(console) as (say, now), saved_model(folder, scorer, say, now, device) as model:
         now("scoring all candidates")
         given = position_of(head or tail or "", model.card.entities, "entity")
         number = position_of(relation, model.card.relations, "relation")
