@@ -4,7 +4,6 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from protocol.encoding import NamedLayer
 from protocol.messages import Strict
 
 TextsName = Literal["none", "names", "descriptions", "anonymised"]
@@ -12,7 +11,8 @@ AdapterName = Literal["shared", "local", "none"]
 PointwiseReadout = Literal["verdict", "number"]
 TrainedReadout = Literal["state", "verdict", "number"]
 TrainedLayer = Annotated[
-    Annotated[NamedLayer | Literal["none"], Tag("<name>")] | Annotated[int, Field(ge=1, strict=True), Tag("<number>")],
+    Annotated[Literal["last", "middle", "none"], Tag("<name>")]
+    | Annotated[int, Field(ge=1, strict=True), Tag("<number>")],
     Discriminator(lambda layer: "<name>" if isinstance(layer, str) else "<number>"),
 ]
 
