@@ -15,7 +15,8 @@ def mrr(log: Path) -> str:
 def test_a_model_trained_with_names_is_evaluated_with_names(system: System) -> None:
     scorer = ["--scorer", system.start_scorer()]
     data, out = str(system.folder / "data" / "client_0"), str(system.folder / "model")
-    options = ["--interaction", "llama", "--names", "--rounds", "6", "--local-epochs", "1", "--out", out, *scorer]
+    options = ["--interaction", "llama", "--texts", "names", "--rounds", "6", "--local-epochs", "1", "--out", out]
+    options += scorer
     trained = system.processes.start("train", ["trainer", "train", data, *options])
     system.wait([trained])
     evaluated = system.processes.start("evaluate", ["trainer", "evaluate", out, "--data", data, *scorer])
