@@ -1,7 +1,9 @@
 """Messages of rounds: how a client sees one, what it sends, and what is kept as history."""
 
+import math
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -11,6 +13,7 @@ from protocol.trainings import TrainingSettings
 Mode = Literal["isolation", "collection", "federation", "fusion"]
 Split = Literal["valid", "test"]
 SideName = Literal["both", "head", "tail"]
+Part = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Phase = Literal["idle", "joining", "selecting", "training", "aggregating", "evaluating", "paused", "finished"]
 
 
@@ -49,14 +52,31 @@ class UpdateReceipt(Strict):
 
 
 class Metrics(BaseModel):
-    """Filtered, realistic rank metrics."""
+    """Filtered rank metrics (docs/metrics.md). Ranks are realistic: level candidates share their mean position."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True, serialize_by_alias=True)
 
-    mrr: float = Field(ge=0, le=1, allow_inf_nan=False)
-    hits_at_1: float = Field(ge=0, le=1, allow_inf_nan=False, alias="hits@1")
-    hits_at_3: float = Field(ge=0, le=1, allow_inf_nan=False, alias="hits@3")
-    hits_at_10: float = Field(ge=0, le=1, allow_inf_nan=False, alias="hits@10")
+    mrr: Part = Field(description="Mean reciprocal rank.")
+    hits_at_1: Part = Field(alias="hits@1", description="Part of ranks that are at most 1; likewise 3, 5 and 10.")
+    hits_at_3: Part = Field(alias="hits@3")
+    hits_at_5: Part = Field(alias="hits@5")
+    hits_at_10: Part = Field(alias="hits@10")
+    mr: float = Field(ge=1, le=1 << 40, allow_inf_nan=False, description="Mean rank.")
+    amri: float = Field(
+        ge=-1, le=1, allow_inf_nan=False, description="Adjusted mean rank index: 1 is perfect, 0 is chance."
+    )
+    mrr_gap: Part = Field(description="MRR with the best place among level candidates minus that with the worst.")
+
+    @classmethod
+    def mean(cls, metrics: Sequence["Metrics"], weights: Sequence[float]) -> "Metrics":
+        """Each field's weighted mean. Sums are exact, so their order does not matter."""
+
+        def of(field: str) -> float:
+            values: list[float] = [getattr(each, field) for each in metrics]
+            mean = math.fsum(weight * value for weight, value in zip(weights, values, strict=True)) / math.fsum(weights)
+            return min(max(mean, min(values)), max(values))  # rounding could lift a mean of ones a little over one
+
+        return cls(**{field: of(field) for field in cls.model_fields})
 
 
 class Evaluation(Strict):
@@ -86,13 +106,14 @@ class EvaluationReceipt(Strict):
 
 
 class MeanEvaluation(Strict):
-    """Metrics averaged over clients, weighted by their triples (FedE)."""
+    """Metrics averaged over clients."""
 
     mode: Mode
     split: Split
     clients: int = Field(description="Clients that reported.")
     triples: int
-    sides: dict[SideName, Metrics]
+    sides: dict[SideName, Metrics] = Field(description="Means weighted by the clients' triples (FedE).")
+    macro: dict[SideName, Metrics] = Field(description="Plain means: every client counts the same.")
 
 
 class RoundSummary(Strict):

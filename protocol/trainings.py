@@ -171,6 +171,13 @@ class TrainingSettings(Strict):
         5, ge=1, le=1_000_000, description="Rounds between two evaluations on validation triples."
     )
     patience: int = Field(3, ge=1, le=1_000_000, description="Evaluations without a better MRR that end the training.")
+    tie_tolerance: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Candidates of a query are level where their scores differ by no more than this part of the "
+        "largest absolute one; for scores of 16 bits.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainingSettings":

@@ -181,7 +181,9 @@ class TrainingHome:
         except FileNotFoundError:
             return None
         except ValidationError as error:
-            raise HomeUnusable(f"{file}: is damaged; delete it, and the models are measured again") from error
+            raise HomeUnusable(
+                f"{file}: is damaged, or of an earlier version; delete it, and the models are measured again"
+            ) from error
 
     def keep_results(self, results: list[ClientResult]) -> None:
         """Store the rows: the client is done."""

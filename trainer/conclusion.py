@@ -11,8 +11,9 @@ from trainer.fusion import fit
 from trainer.graph import Graph
 from trainer.interactions import Interaction
 from trainer.local import train_alone
+from trainer.metrics import Ranks
 from trainer.model import Array, Model
-from trainer.ranking import Ranks, Scorer, known_answers, rank
+from trainer.ranking import Scorer, known_answers, rank
 from trainer.reports import Report
 from trainer.results import ClientResult
 from trainer.saved import save_fusion, save_model
@@ -21,10 +22,19 @@ from trainer.seeds import seed_of
 
 @dataclass(frozen=True)
 class Measured:
-    """Ranks a client's triples, and reports the metrics to the coordinator."""
+    """Ranks a client's triples, and reports the metrics to the coordinator.
+
+    Attributes:
+        graph: The client's.
+        coordinator: Gets the metrics.
+        tolerance: The training's, for ties.
+        report: Told in words what is done.
+        now: Told in words what is being done.
+    """
 
     graph: Graph
     coordinator: Coordinator
+    tolerance: float
     report: Report
     now: Report
 
@@ -35,11 +45,11 @@ class Measured:
     def ranks(self, split: Split, scorer: Scorer) -> Ranks:
         """Filtered realistic ranks of a split."""
         self.now(f"ranking {len(self.graph.triples[split])} {split} triples")
-        return rank(self.graph.triples[split], known_answers(self.graph, split), scorer)
+        return rank(self.graph.triples[split], known_answers(self.graph, split), scorer, self.tolerance)
 
     def send(self, mode: Mode, split: Split, version: int, ranks: Ranks) -> None:
         """Report metrics of a version."""
-        evaluation = Evaluation(mode=mode, split=split, triples=len(ranks.tail), sides=ranks.metrics())
+        evaluation = Evaluation(mode=mode, split=split, triples=len(ranks), sides=ranks.metrics())
         self.coordinator.send_evaluation(version, evaluation)
 
 
@@ -66,7 +76,7 @@ class Conclusion:
         )
         federation = Model.of_state(self.interaction, state).rank_scores
         isolation = Model.of_state(self.interaction, self._isolation()).rank_scores
-        fusion = fit(self.graph, isolation, federation)
+        fusion = fit(self.graph, isolation, federation, self.settings.tie_tolerance)
         save_fusion(self.home.model("fusion"), self.graph, self.settings, fusion, self.interaction.texts)
         scorers: dict[Mode, Scorer] = {
             "isolation": isolation,
@@ -103,7 +113,7 @@ def client_result(graph: Graph, name: str, settings: TrainingSettings, mode: Mod
         interaction=settings.interaction,
         mode=mode,
         client=name,
-        triples=len(ranks.tail),
+        triples=len(ranks),
         candidates=len(graph.entities),
         left_out=graph.left_out["test"],
         sides=ranks.metrics(),

@@ -1,44 +1,55 @@
-"""Where triples come from by name: a folder of TSV files, or a data set that PyKEEN knows."""
+"""Where graphs and texts come from by name: a folder in any form that is known, one file, or a PyKEEN data set."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
-from trainer.graph import SPLITS, DataError, Graph, read_folder
+from trainer.formats import libkge, openke
+from trainer.formats.pykeen import read_pykeen
+from trainer.formats.table import Columns, read_table
+from trainer.graph import DataError, Graph, read_folder
+from trainer.texts import Texts, read_texts
 
-Named = Mapping[str, list[tuple[str, str, str]]]
 
+def read_dataset(source: str, columns: Columns | None = None) -> Graph:
+    """The graph of a folder, of one file, or of a PyKEEN data set such as `umls`, `nations` or `fb15k237`.
 
-def read_dataset(source: str) -> Graph:
-    """The graph of a folder, or of a PyKEEN data set such as `umls`, `nations` or `fb15k237`.
+    Args:
+        source: A path, or a data set's name.
+        columns: Of the one file; its triples are all in the training split.
 
     Raises:
-        DataError: It is neither.
+        DataError: It is none of these, cannot be read, or has no columns to choose.
     """
     path = Path(source)
+    if path.suffix == ".pkl" and path.is_file():
+        raise DataError(f"{path}: a pickle is read by `tripleherd convert` alone, which makes folders of it")
+    if path.is_file():
+        return Graph.from_names({"train": read_table(path, columns)})
+    if columns is not None:
+        raise DataError(f"{source}: --columns is for one file, which this is not")
     if path.exists() or path.name != source:
-        return read_folder(path)
-    return Graph.from_names(_pykeen_triples(source))
+        return _read_folder(path)
+    return Graph.from_names(read_pykeen(source))
 
 
-def _pykeen_triples(name: str) -> Named:
-    """The labelled triples of a PyKEEN data set; small ones ship inside its package, others are downloaded by it."""
-    # PyKEEN is slow to import and needed nowhere else.
-    from pykeen.datasets import get_dataset, has_dataset
-    from pykeen.triples import TriplesFactory
+def _read_folder(folder: Path) -> Graph:
+    """The graph in a folder, by the form that the files in it have; our own goes first."""
+    if not (folder / "train.tsv").is_file():
+        if (folder / openke.MARK).is_file():
+            return openke.read_openke(folder)
+        if any((folder / mark).is_file() for mark in libkge.MARKS):
+            return libkge.read_libkge(folder)
+        if (folder / "train.txt").is_file():
+            return read_folder(folder, suffix=".txt")
+    return read_folder(folder)
 
-    try:
-        known = has_dataset(name)
-    except KeyError:  # Depends on the version of the resolver that PyKEEN asks.
-        known = False
-    if not known:
-        raise DataError(f"{name}: neither a folder nor a PyKEEN data set; `umls` and `nations` need no download")
-    try:
-        dataset = get_dataset(dataset=name)
-        factories = dict(zip(SPLITS, (dataset.training, dataset.validation, dataset.testing), strict=True))
-        return {
-            split: [(str(h), str(r), str(t)) for h, r, t in factory.label_triples(factory.mapped_triples)]
-            for split, factory in factories.items()
-            if isinstance(factory, TriplesFactory)
-        }
-    except OSError as error:
-        raise DataError(f"{name}: PyKEEN could not read or download this data set ({error})") from error
+
+def texts_of(source: str) -> Texts:
+    """The texts in a folder, or beside one file; a PyKEEN data set has none.
+
+    Raises:
+        DataError: A file of texts cannot be read.
+    """
+    path = Path(source)
+    if path.is_file():
+        return read_texts(path.parent)
+    return read_texts(path) if path.is_dir() else Texts()

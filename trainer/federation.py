@@ -215,4 +215,5 @@ class _Training:
         return conclusion.results(best, state)
 
     def _measured(self) -> Measured:
-        return Measured(self.client.graph, self.client.coordinator, self.client.report, self.client.now)
+        client = self.client
+        return Measured(client.graph, client.coordinator, self.settings.tie_tolerance, client.report, client.now)

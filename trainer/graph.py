@@ -2,15 +2,23 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.files import whole
+
 Triples = NDArray[np.int64]
 """int64 [t, 3]: head, relation, tail."""
+
+Named = tuple[str, str, str]
+"""A triple in words: head, relation, tail."""
+
+Parts = dict[str, list[Named]]
+"""The triples of a graph in words, by split."""
 
 SPLITS = ("train", "valid", "test")
 
@@ -19,9 +27,9 @@ class DataError(Exception):
     """The data cannot be used; the message names the file and the way out."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Graph:
-    """Triples over the entities and relations of the training split.
+    """Triples over the entities and relations of the training split. A graph equals itself alone, and may be a key.
 
     Attributes:
         entities: Ids of the entities that occur in training, sorted; they are the candidates of every rank.
@@ -42,7 +50,7 @@ class Graph:
         return self.triples["train"]
 
     @classmethod
-    def from_names(cls, named: Mapping[str, Iterable[tuple[str, str, str]]]) -> "Graph":
+    def from_names(cls, named: Mapping[str, Iterable[Named]]) -> "Graph":
         """Index named triples.
 
         Raises:
@@ -87,9 +95,13 @@ class Graph:
         }
         return Graph(entities, relations, columns, self.left_out)
 
-    def named(self, split: str) -> list[tuple[str, str, str]]:
+    def named(self, split: str) -> list[Named]:
         """The triples of a split in words."""
-        return [(self.entities[h], self.relations[r], self.entities[t]) for h, r, t in self.triples[split]]
+        return self.words(self.triples[split])
+
+    def words(self, triples: Triples) -> list[Named]:
+        """Any triples of this graph in words."""
+        return [(self.entities[h], self.relations[r], self.entities[t]) for h, r, t in triples.tolist()]
 
 
 def _renumbering(old: list[str], new: list[str]) -> NDArray[np.int64]:
@@ -98,7 +110,7 @@ def _renumbering(old: list[str], new: list[str]) -> NDArray[np.int64]:
     return np.array([number[name] for name in old], dtype=np.int64)
 
 
-def read_folder(folder: Path) -> Graph:
+def read_folder(folder: Path, suffix: str = ".tsv") -> Graph:
     """The graph in a folder's `train.tsv`, `valid.tsv` and `test.tsv`: head, relation, tail, separated by tabs.
 
     Raises:
@@ -106,12 +118,12 @@ def read_folder(folder: Path) -> Graph:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder; it should hold train.tsv, valid.tsv and test.tsv")
-    if not (folder / "train.tsv").is_file():
-        raise DataError(f"{folder}: train.tsv is missing; each line is head, relation, tail, separated by tabs")
-    return Graph.from_names({split: read_tsv(folder / f"{split}.tsv") for split in SPLITS})
+    if not (folder / f"train{suffix}").is_file():
+        raise DataError(f"{folder}: train{suffix} is missing; each line is head, relation, tail, separated by tabs")
+    return Graph.from_names({split: read_tsv(folder / f"{split}{suffix}") for split in SPLITS})
 
 
-def read_tsv(path: Path) -> list[tuple[str, str, str]]:
+def read_tsv(path: Path) -> list[Named]:
     """The triples of one file; a missing file holds none.
 
     Raises:
@@ -120,30 +132,38 @@ def read_tsv(path: Path) -> list[tuple[str, str, str]]:
     if not path.is_file():
         return []
     triples = []
-    try:
-        with path.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, 1):
-                fields = line.rstrip("\r\n").split("\t")
-                if not line.strip():
-                    continue
-                if len(fields) != 3 or not all(fields):
-                    raise DataError(f"{path}:{number}: expected head, relation, tail, separated by tabs")
-                triples.append((fields[0], fields[1], fields[2]))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a UTF-8 text file") from error
+    for number, line in lines_of(path):
+        fields = line.split("\t")
+        if len(fields) != 3 or not all(fields):
+            raise DataError(f"{path}:{number}: expected head, relation, tail, separated by tabs")
+        triples.append((fields[0], fields[1], fields[2]))
     return triples
 
 
-def write_folder(folder: Path, named: Mapping[str, Iterable[tuple[str, str, str]]]) -> None:
-    """Write named triples as `read_folder` reads them.
+def lines_of(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a text file with their numbers from 1, without line ends and without blank ones.
+
+    Raises:
+        DataError: The file is not UTF-8.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield number, line.rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a UTF-8 text file") from error
+
+
+def write_folder(folder: Path, named: Mapping[str, Iterable[Named]]) -> None:
+    """Write named triples as `read_folder` reads them, `train.tsv` last: where it stands, the graph is complete.
 
     Raises:
         DataError: A name holds a tab or a line break, or is empty.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for split in SPLITS:
+    for split in reversed(SPLITS):
         triples = list(named.get(split, ()))
         if bad := [name for triple in triples for name in triple if not name or set(name) & set("\t\r\n")]:
             raise DataError(f"the name {bad[0]!r} cannot be written as TSV: it is empty or holds a tab or a line break")
-        lines = ["\t".join(triple) + "\n" for triple in triples]
-        (folder / f"{split}.tsv").write_text("".join(lines), encoding="utf-8")
+        with whole(folder / f"{split}.tsv") as file:
+            file.writelines("\t".join(triple).encode() + b"\n" for triple in triples)

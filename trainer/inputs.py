@@ -13,6 +13,7 @@ from rich.text import Text
 from protocol.trainings import InteractionName, LocalSettings, TrainingSettings
 from trainer.dataset import read_dataset
 from trainer.devices import usable_device
+from trainer.formats.table import Columns
 from trainer.graph import Graph
 from trainer.presets import PresetName, llama_changes, preset_of, training_settings
 from trainer.reports import Report
@@ -55,13 +56,13 @@ def progress(console: Console) -> Iterator[tuple[Report, Report]]:
         yield say, now
 
 
-def graph_of(source: str, say: Report) -> Graph:
-    """The graph in a folder or of a PyKEEN data set, with its sizes told.
+def graph_of(source: str, say: Report, columns: Columns | None = None) -> Graph:
+    """The graph that `read_dataset` finds, with its sizes told.
 
     Raises:
         DataError: It cannot be read.
     """
-    graph = read_dataset(source)
+    graph = read_dataset(source, columns)
     sizes = ", ".join(f"{len(triples)} {split}" for split, triples in graph.triples.items())
     text = f"{source}: {len(graph.entities)} entities, {len(graph.relations)} relations; {sizes} triples"
     if left_out := sum(graph.left_out.values()):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.loops import compiled
+from trainer.loops import compiled, inlined
 
 DOT, L1, MODULUS = 0, 1, 2
 """Dot product; sum of |q - c|; sum of |q - c| over complex numbers, whose real parts fill the first half of a row."""
@@ -22,7 +22,7 @@ TINY = np.float32(1e-12)
 """Under the square root, whose gradient is infinite at 0, which an exact match would reach."""
 
 
-@compiled
+@inlined
 def _between(kind: int, query: Any, i: int, rows: Any, j: int) -> Any:
     """The product or distance of query i and row j."""
     total = query.dtype.type(0)
@@ -40,7 +40,7 @@ def _between(kind: int, query: Any, i: int, rows: Any, j: int) -> Any:
     return total
 
 
-@compiled
+@inlined
 def _add_gradient(
     kind: int, query: Any, i: int, rows: Any, j: int, weight: Any, grad_query: Any, grad_rows: Any, slope: Any
 ) -> None:
@@ -49,29 +49,46 @@ def _add_gradient(
     slope [dim / 2] is room for the slopes of moduli.
     """
     if kind == DOT:
-        for d in range(query.shape[1]):
-            grad_query[i, d] += weight * rows[j, d]
-            grad_rows[j, d] += weight * query[i, d]
+        _add_dot(query, i, rows, j, weight, grad_query, grad_rows)
     elif kind == L1:
-        for d in range(query.shape[1]):
-            difference = query[i, d] - rows[j, d]
-            step = weight * (query.dtype.type(difference > 0) - query.dtype.type(difference < 0))
-            grad_query[i, d] += step
-            grad_rows[j, d] -= step
+        _add_l1(query, i, rows, j, weight, grad_query, grad_rows)
     else:
-        half = query.shape[1] // 2
-        # Loops of their own: as one, they would not be compiled to vector instructions.
-        for d in range(half):
-            real, imaginary = query[i, d] - rows[j, d], query[i, d + half] - rows[j, d + half]
-            slope[d] = weight / np.sqrt(real * real + imaginary * imaginary + query.dtype.type(TINY))
-        for d in range(half):
-            step = slope[d] * (query[i, d] - rows[j, d])
-            grad_query[i, d] += step
-            grad_rows[j, d] -= step
-        for d in range(half):
-            step = slope[d] * (query[i, d + half] - rows[j, d + half])
-            grad_query[i, d + half] += step
-            grad_rows[j, d + half] -= step
+        _add_modulus(query, i, rows, j, weight, grad_query, grad_rows, slope)
+
+
+@inlined
+def _add_dot(query: Any, i: int, rows: Any, j: int, weight: Any, grad_query: Any, grad_rows: Any) -> None:
+    for d in range(query.shape[1]):
+        grad_query[i, d] += weight * rows[j, d]
+        grad_rows[j, d] += weight * query[i, d]
+
+
+@inlined
+def _add_l1(query: Any, i: int, rows: Any, j: int, weight: Any, grad_query: Any, grad_rows: Any) -> None:
+    for d in range(query.shape[1]):
+        difference = query[i, d] - rows[j, d]
+        step = weight * (query.dtype.type(difference > 0) - query.dtype.type(difference < 0))
+        grad_query[i, d] += step
+        grad_rows[j, d] -= step
+
+
+@inlined
+def _add_modulus(
+    query: Any, i: int, rows: Any, j: int, weight: Any, grad_query: Any, grad_rows: Any, slope: Any
+) -> None:
+    half = query.shape[1] // 2
+    # Three loops: as one, they would not be compiled to vector instructions.
+    for d in range(half):
+        real, imaginary = query[i, d] - rows[j, d], query[i, d + half] - rows[j, d + half]
+        slope[d] = weight / np.sqrt(real * real + imaginary * imaginary + query.dtype.type(TINY))
+    for d in range(half):
+        step = slope[d] * (query[i, d] - rows[j, d])
+        grad_query[i, d] += step
+        grad_rows[j, d] -= step
+    for d in range(half):
+        step = slope[d] * (query[i, d + half] - rows[j, d + half])
+        grad_query[i, d + half] += step
+        grad_rows[j, d + half] -= step
 
 
 @compiled

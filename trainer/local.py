@@ -64,9 +64,10 @@ def _uniform(shape: tuple[int, ...], init: float, generator: torch.Generator) ->
     return array
 
 
-def valid_mrr(model: Model, graph: Graph, sides: Sides) -> float:
-    """Filtered realistic MRR on validation triples, of the sides that are learnt."""
-    return rank(graph.triples["valid"], known_answers(graph, "valid"), model.rank_scores).metrics()[sides].mrr
+def valid_mrr(model: Model, graph: Graph, sides: Sides, tolerance: float = 0.0) -> float:
+    """Filtered realistic MRR on validation triples, of the sides that are learnt; `tolerance` as of `rank`."""
+    ranks = rank(graph.triples["valid"], known_answers(graph, "valid"), model.rank_scores, tolerance)
+    return ranks.metrics()[sides].mrr
 
 
 def train_alone(
@@ -91,7 +92,7 @@ def train_alone(
         trainer.epoch(done=(epoch - 1) / limit)
         if epoch % every and epoch != limit:
             continue
-        mrr = valid_mrr(model, graph, settings.local.sides) if has_valid else np.nan
+        mrr = valid_mrr(model, graph, settings.local.sides, settings.tie_tolerance) if has_valid else np.nan
         if not has_valid or mrr > best.valid_mrr:
             best, waited = Trained(model.state(), epoch, mrr), 0
         else:

@@ -6,7 +6,7 @@ A loop is cut in parts by its length alone, so that sums are taken in the same o
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from typing import Any
+from typing import Any, Literal
 
 import numba
 import torch
@@ -19,14 +19,18 @@ REORDERED = {"reassoc", "contract", "nsz", "arcp"}
 """Sums may be taken in the order that the machine's vectors like; NaN and infinity keep their meaning."""
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], inline: Literal["never", "always"] = "never") -> Callable[..., Any]:
     """`function` compiled at its first call; it lets go of the interpreter's lock, and later processes find it made."""
-    njit = partial(numba.njit, nogil=True, fastmath=REORDERED)
+    njit = partial(numba.njit, nogil=True, fastmath=REORDERED, inline=inline)
     try:
         made: Callable[..., Any] = njit(cache=True)(function)
     except RuntimeError:  # numba's way to say that neither this package nor the user has a folder that can be written
         made = njit()(function)
     return made
+
+
+inlined = partial(compiled, inline="always")
+"""For what is called in the innermost loop: it is written out there, as a call would take longer than its work."""
 
 
 def parts_of(steps: int) -> int:

@@ -26,7 +26,7 @@ class Model(nn.Module):
         dense: The interaction's dense tensors by name.
 
     Attributes:
-        sparse: Whether the rows that are read get row-sparse gradients.
+        sparse: Whether rows that are read get row-sparse gradients; set by who trains it.
     """
 
     def __init__(self, interaction: Interaction, entities: Array, relations: Array, dense: Mapping[str, Array]) -> None:

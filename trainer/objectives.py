@@ -57,6 +57,8 @@ class Pairs(Objective):
 
     def __init__(self, model: Model, answers: Answers, settings: LocalSettings, generator: torch.Generator) -> None:
         super().__init__(model, answers, settings, generator)
+        # A dense gradient for a few rows would be zeros for the most part, and slow to make.
+        model.sparse = True
         self.items = len(answers.entities)
         self.asked = np.repeat(np.arange(len(answers)), np.diff(answers.offsets))
         self.sampler = Sampler(answers, len(model.entities))
@@ -91,7 +93,7 @@ class Sampled(Pairs):
         """Scores of the answers [b] and of each pair's own negatives [b, m]."""
         negatives = self.sampler.own(asked, self.settings.negatives, self.generator)
         index, rows = torch.cat([answer[:, None], negatives], dim=1).to(query.device), self.model.tables.entities
-        if self.model.sparse:
+        if self.settings.optimizer == "sparse_adam":
             numbers, index = torch.unique(index, return_inverse=True)
             rows = self.model.tables.entity_rows(numbers)
         scores = self.interaction.comparison.chosen(query, rows, index)

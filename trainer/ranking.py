@@ -1,97 +1,132 @@
-"""Filtered, realistic ranks over all candidates, and the metrics made of them.
+"""Filtered ranks over all candidates: a model's scores become places, of which `metrics` makes numbers.
 
 A triple is ranked twice: its tail among all entities of the client's training graph, and its head. Known answers other
-than the one asked for are left out (filtered). Ties share their mean position (the realistic rank of Berrendorf et al.,
-2020: the mean of the optimistic and the pessimistic rank).
+than the one asked for are left out (filtered; Bordes et al., 2013).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocol.messages import HEAD, TAIL
-from protocol.rounds import Metrics, SideName
 from trainer.answers import Answers, Ints, Queries
+from trainer.counting import count
 from trainer.graph import Graph, Triples
+from trainer.metrics import Places, Ranks
 
 Floats = NDArray[np.floating]
 Scorer = Callable[[Queries], Floats]
-"""Scores of all candidates, [q, entities], of unique queries; higher is more plausible."""
+"""Scores of all candidates, float32 or float64 [q, entities], of unique queries; higher is more plausible."""
 
 QUERIES_A_CHUNK = 1024
+SCORES_A_CHUNK = 1 << 24
+"""64 MiB in float32: what is held at once does not grow with the graph."""
 
 
 class ScoresNotFinite(Exception):
     """A model scored NaN or infinity; a rank made of it would mean nothing."""
 
 
-@dataclass(frozen=True)
-class Ranks:
-    """Ranks of triples, 1 is best, float64 [t] each."""
-
-    tail: Floats
-    head: Floats
-
-    def metrics(self) -> dict[SideName, Metrics]:
-        """The metrics over both sides and of each side alone."""
-        both = np.concatenate([self.tail, self.head])
-        return {"both": _metrics(both), "head": _metrics(self.head), "tail": _metrics(self.tail)}
-
-
-def _metrics(ranks: Floats) -> Metrics:
-    hits = {k: float(np.mean(ranks <= k)) for k in (1, 3, 10)}
-    return Metrics(mrr=float(np.mean(1 / ranks)), hits_at_1=hits[1], hits_at_3=hits[3], hits_at_10=hits[10])
-
-
+@lru_cache(maxsize=2)  # both filters of the graph at hand, each used many times in a training
 def known_answers(graph: Graph, split: str) -> Answers:
     """The filter for ranking a split. Test triples are in no filter but that of the test split itself."""
     splits = ("train", "valid", "test") if split == "test" else ("train", "valid")
     return Answers.of(np.concatenate([graph.triples[s] for s in splits]))
 
 
-def rank(triples: Triples, known: Answers, scorer: Scorer) -> Ranks:
-    """Filtered realistic ranks of the triples' tails and heads.
+def rank(triples: Triples, known: Answers, scorer: Scorer, tolerance: float = 0.0) -> Ranks:
+    """Where the triples' tails and heads stand.
+
+    Args:
+        triples: int64 [t, 3].
+        known: The filter; one that `known_answers` made.
+        scorer: The model.
+        tolerance: Two candidates of a query are level where their scores differ by no more than this part of the
+            largest absolute score of the query's candidates.
 
     Raises:
         ScoresNotFinite: The scorer returned NaN or infinity.
     """
-    asked = Answers.of(triples)
-    ranks = np.empty(len(asked.entities))
-    for start in range(0, len(asked), QUERIES_A_CHUNK):
-        rows = np.arange(start, min(start + QUERIES_A_CHUNK, len(asked)))
-        scores = scorer(asked.queries[rows])
-        if not np.isfinite(scores).all():
+    asked = Asked.of(triples, known)
+    counts = np.empty((len(asked.answers.entities), 3), dtype=np.int64)
+    for rows in asked.chunks():
+        counts[asked.pairs(rows)] = asked.count(rows, scorer(asked.answers.queries[rows]), tolerance)
+    return asked.ranks(counts)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Triples as the unique queries that ask for their tails and heads, with what is known of each.
+
+    Attributes:
+        triples: int64 [t, 3].
+        answers: The queries, q of them, with the answers that the triples give, p (query, answer) pairs.
+        known: The filter.
+        known_rows: int64 [q], where the filter has each query, -1 where it does not.
+        highest: The highest entity among all answers; every entity of a training graph is one.
+    """
+
+    triples: Triples
+    answers: Answers
+    known: Answers
+    known_rows: Ints
+    highest: int
+
+    @classmethod
+    def of(cls, triples: Triples, known: Answers) -> "Asked":
+        """Triples under a filter."""
+        answers = Answers.of(triples)
+        highest = max(int(each.entities.max(initial=0)) for each in (answers, known))
+        return cls(triples, answers, known, known.find(answers.queries), highest)
+
+    def chunks(self) -> Iterator[slice]:
+        """Rows of queries that are scored at once."""
+        size = max(1, min(QUERIES_A_CHUNK, SCORES_A_CHUNK // (1 + self.highest)))
+        for start in range(0, len(self.answers), size):
+            yield slice(start, min(start + size, len(self.answers)))
+
+    def pairs(self, rows: slice) -> slice:
+        """The (query, answer) pairs of rows of queries."""
+        return slice(self.answers.offsets[rows.start], self.answers.offsets[rows.stop])
+
+    def count(self, rows: slice, scores: Floats, tolerance: float) -> Ints:
+        """Counts of these rows' pairs as of `counting.count`, from scores [rows, entities].
+
+        Raises:
+            ScoresNotFinite: A score is NaN or infinite.
+        """
+        # Compiled code would read past the end.
+        assert len(scores) == rows.stop - rows.start
+        assert scores.shape[1] > self.highest
+        largest = np.maximum(scores.max(axis=1), -scores.min(axis=1))
+        if not np.isfinite(largest).all():
             raise ScoresNotFinite("the model scored NaN or infinity; lower the learning rate")
-        pair_row, answer = asked.rows(rows)
-        known_row, known_entity = known.rows(known.find(asked.queries[rows]))
-        chunk = _ranks(scores, pair_row, answer, known_row, known_entity)
-        ranks[asked.offsets[start] : asked.offsets[rows[-1] + 1]] = chunk
-    return _of_triples(triples, asked, ranks)
+        offsets = self.answers.offsets[rows.start : rows.stop + 1]
+        found = self.known_rows[rows]
+        starts = self.known.offsets[found]
+        ends = np.where(found < 0, starts, self.known.offsets[found + 1])
+        counts: Ints = count(
+            np.ascontiguousarray(scores),
+            (tolerance * largest).astype(scores.dtype),
+            offsets - offsets[0],
+            self.answers.entities[self.pairs(rows)],
+            starts,
+            ends,
+            self.known.entities,
+        )
+        return counts
 
-
-def _ranks(scores: Floats, row: Ints, answer: Ints, known_row: Ints, known_entity: Ints) -> Floats:
-    """Ranks of the (row, answer) pairs: one more than the unknown candidates above, and half of those level."""
-    own = scores[row, answer]
-    unknown = np.ones(scores.shape, dtype=bool)
-    unknown[known_row, known_entity] = False
-    unknown[row, answer] = False  # a scored triple need not be in the filter; it must not be its own rival
-    rivals = np.where(unknown, scores, -np.inf)[row]
-    above = (rivals > own[:, None]).sum(axis=1)
-    level = (rivals == own[:, None]).sum(axis=1)
-    ranks: Floats = 1.0 + above + level / 2
-    return ranks
-
-
-def _of_triples(triples: Triples, asked: Answers, ranks: Floats) -> Ranks:
-    """Put the ranks of unique (query, answer) pairs back into the order of the triples."""
-    head, relation, tail = triples.T
-    sides = []
-    for side, given, answer in ((TAIL, head, tail), (HEAD, tail, head)):
-        rows = asked.find(Queries(given, relation, np.full_like(given, side)))
-        width = 1 + int(asked.entities.max(initial=0))
-        pair_row = np.repeat(np.arange(len(asked)), np.diff(asked.offsets))
-        at = np.searchsorted(pair_row * width + asked.entities, rows * width + answer)
-        sides.append(ranks[at])
-    return Ranks(tail=sides[0], head=sides[1])
+    def ranks(self, counts: Ints) -> Ranks:
+        """Counts [p, 3] of all pairs, put into the order of the triples."""
+        head, relation, tail = self.triples.T
+        width = 1 + int(self.answers.entities.max(initial=0))
+        row = np.repeat(np.arange(len(self.answers)), np.diff(self.answers.offsets))
+        places = []
+        for side, given, answer in ((TAIL, head, tail), (HEAD, tail, head)):
+            rows = self.answers.find(Queries(given, relation, np.full_like(given, side)))
+            at = np.searchsorted(row * width + self.answers.entities, rows * width + answer)
+            places.append(Places(*counts[at].T))
+        return Ranks(tail=places[0], head=places[1])

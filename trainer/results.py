@@ -1,7 +1,7 @@
-"""Results: each client's metrics by interaction and mode, their weighted means, and the table and file they become."""
+"""Results: each client's metrics by interaction and mode, their means, and the table and file they become."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from protocol.trainings import InteractionName
 from trainer.files import whole
 
 MODES: tuple[Mode, ...] = ("isolation", "collection", "federation", "fusion")
-COLUMNS = {"mrr": "MRR", "hits@1": "Hits@1", "hits@3": "Hits@3", "hits@10": "Hits@10"}
+COLUMNS = {"mrr": "MRR", "hits@1": "Hits@1", "hits@3": "Hits@3", "hits@5": "Hits@5", "hits@10": "Hits@10"}
+ALL_COLUMNS = COLUMNS | {"mr": "MR", "amri": "AMRI"}
 PROTOCOL = "test triples; filtered, realistic ranks among the entities of each client's training graph"
 
 
@@ -48,15 +49,12 @@ def write_results(path: Path, results: list[ClientResult]) -> None:
     write(path, _RESULTS.dump_python(results, mode="json"))
 
 
-def weighted_mean(metrics: Sequence[Metrics], weights: Sequence[int]) -> Metrics:
-    """The mean over clients, weighted by their test triples (FedE)."""
-    total = sum(weights)
-    fields = type(metrics[0]).model_fields
-    return Metrics(**{f: sum(w * getattr(m, f) for m, w in zip(metrics, weights, strict=True)) / total for f in fields})
-
-
 def rows(results: Iterable[ClientResult]) -> list[dict[str, Any]]:
-    """What `results.json` holds: an object for each interaction, mode and side, with its clients' rows inside."""
+    """What `results.json` holds: an object for each interaction, mode and side.
+
+    Its metrics are the mean over clients weighted by test triples (FedE); inside are the plain mean, `macro`, and the
+    clients' rows.
+    """
     groups: dict[tuple[str, Mode, SideName], list[ClientResult]] = {}
     for result in results:
         for side in result.sides:
@@ -65,20 +63,24 @@ def rows(results: Iterable[ClientResult]) -> list[dict[str, Any]]:
 
 
 def _row(interaction: str, mode: Mode, side: SideName, group: list[ClientResult]) -> dict[str, Any]:
-    mean = weighted_mean([r.sides[side] for r in group], [r.triples for r in group])
+    metrics = [r.sides[side] for r in group]
+    weighted = Metrics.mean(metrics, [r.triples for r in group])
+    macro = Metrics.mean(metrics, [1] * len(group))
     clients = [
         {"client": r.client, "triples": r.triples, "candidates": r.candidates, "left_out": r.left_out}
         | r.sides[side].model_dump()
         for r in group
     ]
     head = {"interaction": interaction, "mode": mode, "side": side, "split": "test", "ranks": "filtered, realistic"}
-    return head | {"weights": "test triples"} | mean.model_dump() | {"clients": clients}
+    means = {"weights": "test triples"} | weighted.model_dump() | {"macro": macro.model_dump()}
+    return head | means | {"clients": clients}
 
 
 def table(results: Iterable[ClientResult], title: str) -> Table:
     """Interaction and mode by metric, over both sides, clients weighted by test triples."""
     results = list(results)
-    out = Table(title=Text(title), caption=PROTOCOL, title_justify="left", caption_justify="left")
+    caption = PROTOCOL + ties(r.sides["both"] for r in results)
+    out = Table(title=Text(title), caption=caption, title_justify="left", caption_justify="left")
     for name in ("interaction", "mode", *COLUMNS.values()):
         out.add_column(name, justify="left" if name in ("interaction", "mode") else "right")
     both = [row for row in rows(results) if row["side"] == "both"]
@@ -89,6 +91,12 @@ def table(results: Iterable[ClientResult], title: str) -> Table:
         values = [f"{row[column]:.3f}" for column in COLUMNS]
         out.add_row(row["interaction"], row["mode"], *values, end_section=last)
     return out
+
+
+def ties(metrics: Iterable[Metrics]) -> str:
+    """A further line under a table where candidates were level: how far the MRR depends on their places."""
+    gap = max((each.mrr_gap for each in metrics), default=0.0)
+    return f"\nties: MRR is up to {gap:.2g} higher with each answer's best place than with its worst" if gap else ""
 
 
 def write(path: Path, content: Any) -> None:

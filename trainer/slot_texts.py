@@ -15,11 +15,6 @@ from trainer.graph import Graph
 from trainer.seeds import seed_of
 from trainer.texts import Text, Texts
 
-MAX_NAME = 1_000
-"""Characters of a name that a scorer takes (`protocol.messages.Name`)."""
-MAX_DESCRIPTION = 10_000
-"""Characters of a description that it takes (`protocol.messages.Text`)."""
-
 
 @dataclass(frozen=True)
 class SlotTexts:
@@ -73,7 +68,4 @@ def _numbered(kind: str, count: int, seed: int) -> list[Text]:
 
 def _cut(text: Text, words: int) -> Text:
     """At most so many words of the description, and none in part."""
-    said = " ".join((text.description or "").split()[:words])
-    if len(said) > MAX_DESCRIPTION:
-        said = said[:MAX_DESCRIPTION].rpartition(" ")[0] or said[:MAX_DESCRIPTION]
-    return Text(text.label[:MAX_NAME], said or None)
+    return Text(text.label, " ".join((text.description or "").split()[:words]) or None)

@@ -1,43 +1,68 @@
-"""Deal one graph to several clients by relation, as FedE does: every relation belongs to one client at random.
+"""Deal one graph to several clients, and split each one's triples again, 80/10/10.
 
-Within each client the triples are split again, 80/10/10. A triple of valid or test whose entity or relation training
-would lack goes to training, so that everything ranked has been seen.
+A triple of valid or test whose entity or relation training would lack goes to training, so that everything ranked has
+been seen.
 """
+
+import math
 
 import numpy as np
 
-from trainer.graph import SPLITS, DataError, Graph
+from trainer.graph import SPLITS, DataError, Graph, Named, Parts
+from trainer.owners import By, owners
 
-NamedTriples = list[tuple[str, str, str]]
-
-PARTS = (0.8, 0.1, 0.1)
+RATIOS = (0.8, 0.1, 0.1)
 
 
-def deal(graph: Graph, clients: int, seed: int) -> list[dict[str, NamedTriples]]:
+def deal(graph: Graph, clients: int, seed: int, by: By = "relations", skew: float | None = None) -> list[Parts]:
     """The named triples of each client by split; the same seed deals the same.
 
     All of the graph's triples are pooled first: the parts are new, and hold some of its test triples in training.
 
+    Args:
+        graph: What is dealt.
+        clients: To how many.
+        seed: Of every random choice.
+        by: What stays together; `relations`, at random, is FedE's way.
+        skew: Concentration of the symmetric Dirichlet distribution that the clients' shares of the triples are drawn
+            from (https://arxiv.org/abs/2102.02079, "quantity skew"): the smaller, the more unequal. None is the same
+            for all.
+
     Raises:
-        DataError: There are fewer relations than clients.
+        DataError: There are too few relations or triples for so many clients, or clusters are to be skewed.
     """
-    if not 1 <= clients <= len(graph.relations):
-        raise DataError(f"{len(graph.relations)} relations cannot be dealt to {clients} clients: each needs one")
+    if clients < 1:
+        raise DataError(f"a graph cannot be dealt to {clients} clients; give at least one")
+    if skew is not None and not (skew > 0 and math.isfinite(skew)):
+        raise DataError(f"skew: {skew} is no concentration; give a number above 0, such as 0.5")
+    if skew is not None and by == "clusters":
+        raise DataError("skew: clusters are as large as the graph makes them; deal by relations or triples instead")
     generator = np.random.default_rng(seed)
-    order = generator.permutation(len(graph.relations))
-    owner = {graph.relations[relation]: place % clients for place, relation in enumerate(order)}
-    owned: list[NamedTriples] = [[] for _ in range(clients)]
-    for triple in sorted({triple for split in SPLITS for triple in graph.named(split)}):
-        owned[owner[triple[1]]].append(triple)
-    return [_split(triples, generator) for triples in owned]
+    shares = None if skew is None else generator.dirichlet(np.full(clients, skew))
+    triples = np.unique(np.concatenate([graph.triples[split] for split in SPLITS]), axis=0)
+    owner = owners(by, triples, clients, shares, generator)
+    owned = [graph.words(triples[owner == client]) for client in range(clients)]
+    parts = [_split(own, generator) for own in owned]
+    if by != "relations" or skew is not None:
+        _check_all_can_be_measured(parts)
+    return parts
 
 
-def _split(triples: NamedTriples, generator: np.random.Generator) -> dict[str, NamedTriples]:
+def _check_all_can_be_measured(parts: list[Parts]) -> None:
+    for client, part in enumerate(parts):
+        if empty := [split for split in SPLITS if not part[split]]:
+            raise DataError(
+                f"client_{client} would get {sum(map(len, part.values()))} triples, and none of them for {empty[0]}; "
+                "deal to fewer clients, with less skew, or with another seed"
+            )
+
+
+def _split(triples: list[Named], generator: np.random.Generator) -> Parts:
     shuffled = [triples[i] for i in generator.permutation(len(triples))]
-    ends = np.round(np.cumsum(PARTS) * len(shuffled)).astype(int)
+    ends = np.round(np.cumsum(RATIOS) * len(shuffled)).astype(int)
     train, held_out = shuffled[: ends[0]], {"valid": shuffled[ends[0] : ends[1]], "test": shuffled[ends[1] :]}
     seen = {name for h, r, t in train for name in (("e", h), ("r", r), ("e", t))}
-    parts: dict[str, NamedTriples] = {"train": train}
+    parts: Parts = {"train": train}
     for split, rows in held_out.items():
         parts[split] = []
         for h, r, t in rows:

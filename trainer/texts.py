@@ -1,13 +1,21 @@
 """What entities and relations are called and what is said of them: `entities.tsv` and `relations.tsv` beside triples.
 
-Each line is an id, its label and, where there is one, its description, separated by tabs. Both files are optional.
+Each line is an id, its label and, where there is one, its description, separated by tabs. Both files are optional, and
+so is every line: an id without one is called by the id, made readable.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainer.graph import DataError
+from trainer.files import whole
+from trainer.graph import DataError, lines_of
+
+MAX_LABEL = 1_000
+"""Characters of a name that a scorer takes (`protocol.messages.Name`)."""
+MAX_DESCRIPTION = 10_000
+"""Characters of a description that a scorer takes (`protocol.messages.Text`); its prompt holds far fewer."""
+_FILES = ("entities.tsv", "relations.tsv")
 
 
 @dataclass(frozen=True)
@@ -26,38 +34,55 @@ class Texts:
     relations: Mapping[str, Text] = field(default_factory=dict)
 
     def of(self, entities: Iterable[str], relations: Iterable[str]) -> tuple[list[Text], list[Text]]:
-        """The texts of ids in their order; an id that has none is its own label, made readable."""
-        return [_text(self.entities, e) for e in entities], [_text(self.relations, r) for r in relations]
+        """The texts of ids in their order, no longer than a scorer takes, for a model's rows for example.
+
+        An id that has no text, or an empty label, is its own label, made readable.
+        """
+        return [_bounded(self.entities, e) for e in entities], [_bounded(self.relations, r) for r in relations]
 
 
 def read_texts(folder: Path) -> Texts:
     """The texts in a folder's `entities.tsv` and `relations.tsv`, of which either may be missing.
 
     Raises:
-        DataError: A line does not hold two or three fields, or the file is not UTF-8.
+        DataError: A line does not hold two or three fields, an id has two lines, or a label is too long to be one.
     """
-    entities, relations = (_read(folder / f"{kind}.tsv") for kind in ("entities", "relations"))
+    entities, relations = (_read(folder / name) for name in _FILES)
     return Texts(entities, relations)
 
 
+def write_texts(folder: Path, texts: Texts, entities: Iterable[str], relations: Iterable[str]) -> None:
+    """Write the texts of some ids as `read_texts` reads them; a file without lines is not written."""
+    for name, known, ids in zip(_FILES, (texts.entities, texts.relations), (entities, relations), strict=True):
+        if own := [one for one in ids if one in known]:
+            with whole(folder / name) as file:
+                file.writelines(_line(one, known[one]) for one in own)
+
+
 def _read(path: Path) -> dict[str, Text]:
-    if not path.is_file():
-        return {}
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a UTF-8 text file") from error
-    texts = {}
-    for number, line in enumerate(lines, 1):
-        name, *said = line.rstrip("\r").split("\t")
-        if not line.strip():
-            continue
+    texts: dict[str, Text] = {}
+    for number, line in lines_of(path) if path.is_file() else ():
+        name, *said = line.split("\t")
         if not name or not 1 <= len(said) <= 2:
             raise DataError(f"{path}:{number}: expected an id, its label and perhaps a description, separated by tabs")
+        if name in texts:
+            raise DataError(f"{path}:{number}: {name!r} stands there twice")
+        if len(said[0]) > MAX_LABEL:
+            raise DataError(
+                f"{path}:{number}: a label of {len(said[0])} characters, where at most {MAX_LABEL} are taken; "
+                "longer text belongs into the third column"
+            )
         texts[name] = Text(said[0], said[1] or None if len(said) == 2 else None)
     return texts
 
 
-def _text(known: Mapping[str, Text], name: str) -> Text:
+def _line(name: str, text: Text) -> bytes:
+    fields = [name, text.label, *([text.description] if text.description else [])]
+    return "\t".join(fields).encode() + b"\n"
+
+
+def _bounded(known: Mapping[str, Text], name: str) -> Text:
     text = known.get(name, Text(""))
-    return Text(text.label.strip() or name.replace("_", " ").strip() or name, text.description)
+    label = text.label.strip() or name.replace("_", " ").strip() or name
+    description = text.description and text.description[:MAX_DESCRIPTION]
+    return Text(label[:MAX_LABEL], description)

@@ -33,11 +33,11 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(seed % (1 << 63))
         self.objective = objective_of(model, answers, settings, self.generator)
         self.optimizers = self._optimizers()
+        self._dense: dict[str, torch.Tensor] = {}
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         rate, parameters = self.settings.learning_rate, list(self.model.parameters())
-        self.model.sparse = self.settings.optimizer == "sparse_adam"
-        if not self.model.sparse:
+        if self.settings.optimizer == "adam":
             return [torch.optim.Adam(parameters, lr=rate, fused=True)]
         tables, dense = parameters[:2], parameters[2:]
         sparse = torch.optim.SparseAdam(tables, lr=rate)
@@ -100,9 +100,19 @@ class Trainer:
             raise TrainingDiverged(f"the training loss became {value}; lower the learning rate")
         self.model.zero_grad(set_to_none=True)
         loss.backward()
+        if self.settings.optimizer == "adam":
+            self._make_dense()
         for optimizer in self.optimizers:
             optimizer.step()
         return value
+
+    def _make_dense(self) -> None:
+        """Add row-sparse gradients up in tensors that are kept: new ones of a table's size cost as much as Adam."""
+        for name, parameter in self.model.named_parameters():
+            if parameter.grad is not None and parameter.grad.is_sparse:
+                rows, values = parameter.grad._indices()[0], parameter.grad._values()
+                dense = self._dense.setdefault(name, torch.empty_like(parameter)).zero_()
+                parameter.grad = dense.index_add_(0, rows, values)
 
 
 def snapshot_state(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:

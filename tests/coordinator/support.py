@@ -93,7 +93,8 @@ def members(*sizes: int) -> list[Member]:
 
 
 def evaluation(mrr: float, triples: int = 2, mode: str = "federation", split: str = "valid") -> Evaluation:
-    metrics = Metrics(mrr=mrr, hits_at_1=mrr / 2, hits_at_3=mrr, hits_at_10=mrr)
+    hits = {"hits@1": mrr / 2, "hits@3": mrr, "hits@5": mrr, "hits@10": mrr}
+    metrics = Metrics.model_validate({"mrr": mrr, **hits, "mr": 2.0, "amri": mrr - 1, "mrr_gap": 0.0})
     return Evaluation.model_validate(
         {"mode": mode, "split": split, "triples": triples, "sides": {"both": metrics.model_dump()}}
     )

@@ -30,7 +30,7 @@ def test_demo_prints_the_table_and_writes_results(tmp_path: Path) -> None:
     }
     for row in rows:
         weights = [client["triples"] for client in row["clients"]]
-        for metric in ("mrr", "hits@1", "hits@3", "hits@10"):
+        for metric in ("mrr", "hits@1", "hits@3", "hits@5", "hits@10"):
             mean = sum(w * c[metric] for w, c in zip(weights, row["clients"], strict=True)) / sum(weights)
             assert abs(mean - row[metric]) < 1e-9
             assert f"{row[metric]:.3f}" in done.stdout or row["side"] != "both"

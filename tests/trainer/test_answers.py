@@ -5,7 +5,7 @@ import pytest
 
 from protocol.messages import HEAD, TAIL
 from trainer.answers import Answers
-from trainer.graph import Graph
+from trainer.graph import DataError, Graph
 
 from .support import queries, random_graph
 
@@ -68,6 +68,13 @@ def test_no_triples_answer_nothing() -> None:
     found = answers.find(queries((0, 0, TAIL), (1, 0, HEAD)))
     assert found.tolist() == [-1, -1]
     assert [len(column) for column in answers.rows(found)] == [0, 0]
+
+
+def test_numbers_that_one_column_cannot_hold_are_refused() -> None:
+    huge = np.array([[0, 20_000, 1 << 23]])
+    assert as_dict(Answers.of(huge)) == {(0, 20_000, TAIL): [1 << 23], (1 << 23, 20_000, HEAD): [0]}
+    with pytest.raises(DataError, match="too many"):
+        Answers.of(huge * 4)
 
 
 def test_queries_can_be_sliced() -> None:

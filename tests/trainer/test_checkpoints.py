@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -159,7 +160,7 @@ def test_only_the_latest_and_the_best_version_are_kept(home: TrainingHome) -> No
 
 def test_results_say_that_the_client_is_done(home: TrainingHome) -> None:
     assert home.results() is None
-    metrics = Metrics(mrr=0.3, hits_at_1=0.1, hits_at_3=0.2, hits_at_10=0.9)
+    metrics = Metrics(mrr=0.3, hits_at_1=0.1, hits_at_3=0.2, hits_at_5=0.4, hits_at_10=0.9, mr=4, amri=0.5, mrr_gap=0)
     row = ClientResult(
         interaction="transe", mode="fusion", client="c", triples=3, candidates=9, left_out=1, sides={"both": metrics}
     )
@@ -167,6 +168,16 @@ def test_results_say_that_the_client_is_done(home: TrainingHome) -> None:
     assert home.results() == [row]
     (home.path / "results.json").write_text("[")
     with pytest.raises(HomeUnusable, match="measured again"):
+        home.results()
+
+
+def test_results_of_an_earlier_version_are_refused_in_words(home: TrainingHome) -> None:
+    """They lack metrics, which the models are measured again for."""
+    old = {"mrr": 0.3, "hits@1": 0.1, "hits@3": 0.2, "hits@10": 0.9}
+    row = {"interaction": "transe", "mode": "fusion", "client": "c", "triples": 3, "candidates": 9, "left_out": 1}
+    home.keep_results([])
+    (home.path / "results.json").write_text(json.dumps([row | {"sides": {"both": old}}]))
+    with pytest.raises(HomeUnusable, match=r"results\.json: is damaged, or of an earlier version; delete it"):
         home.results()
 
 

@@ -17,8 +17,9 @@ from trainer.saved import read_model
 from .support import Run, queries
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("demo", "split", "start", "join", "keys", "leave", "coordinator", "train", "evaluate", "predict")
+COMMANDS = ("demo", "split", "convert", "start", "join", "keys", "leave", "coordinator", "train", "evaluate", "predict")
 PARTS = {"keys": ("rotate",), "coordinator": ("export", "pause", "resume", "stop", "clients", "revoke")}
+SHOWN = ("mrr", "hits@1", "hits@3", "hits@5", "hits@10", "mr", "amri")
 QUICK = ("--rounds", "4", "--evaluate-every", "2", "--dim", "16", "--local-epochs", "5", "--learning-rate", "0.05")
 
 
@@ -60,15 +61,35 @@ def test_split_writes_what_every_other_command_reads(data: Path) -> None:
     assert not set(graphs[0].relations) & set(graphs[1].relations)
 
 
-def test_train_writes_results_and_evaluate_finds_the_same(data: Path, model: Path) -> None:
+def test_train_writes_results_and_evaluate_finds_the_same(data: Path, model: Path, tmp_path: Path) -> None:
     (result,) = json.loads((model / "results.json").read_text())
     assert (result["interaction"], result["mode"], result["client"]) == ("distmult", "isolation", "client_0")
     assert result["triples"] == len(read_folder(data / "client_0").triples["test"])
     assert result["sides"]["both"]["mrr"] > 0.3  # 14 candidates: 0.23 by chance
-    shown = well("evaluate", model, "--data", data / "client_0")
+    file = tmp_path / "new" / "metrics.json"
+    shown = well("evaluate", model, "--data", data / "client_0", "--json", file)
     rows = {cells[0]: cells[1:] for line in shown.splitlines() if (cells := line.replace("│", " ").split())}
     for side in ("both", "head", "tail"):
-        assert rows[side] == [f"{result['sides'][side][name]:.3f}" for name in ("mrr", "hits@1", "hits@3", "hits@10")]
+        assert rows[side] == [f"{result['sides'][side][name]:.3f}" for name in SHOWN]
+    written = json.loads(file.read_text())
+    assert written["sides"] == result["sides"]
+    same = ("interaction", "mode", "triples", "candidates", "left_out")
+    assert {name: written[name] for name in same} == {name: result[name] for name in same}
+    assert (written["split"], written["tie_tolerance"]) == ("test", 0.0)
+
+
+def test_a_model_is_evaluated_with_the_tolerance_that_it_was_trained_with(
+    data: Path, tmp_path: Path, here: Callable[..., Run]
+) -> None:
+    file, options = tmp_path / "metrics.json", ("--tie-tolerance", "0.5", "--rounds", "1", "--dim", "4")
+    assert here("train", data / "client_0", "--out", tmp_path, *options).returncode == 0
+    (result,) = json.loads((tmp_path / "results.json").read_text())
+    shown = here("evaluate", tmp_path, "--data", data / "client_0", "--json", file).stdout
+    written = json.loads(file.read_text())
+    assert written["sides"] == result["sides"]
+    assert written["tie_tolerance"] == 0.5
+    assert written["sides"]["both"]["mrr_gap"] > 0.1
+    assert "ties: MRR is up to" in shown
 
 
 def test_train_pools_several_folders_and_measures_each(data: Path, tmp_path: Path) -> None:
@@ -135,7 +156,7 @@ MENDABLE: dict[str, tuple[Arguments, str]] = {
     "unknown data set": (lambda data, model: ["split", "nationz", "--out", data / "o"], "nationz: neither"),
     "existing split": (
         lambda data, model: ["split", "nations", "--out", data, "--clients", "2"],
-        "already holds a graph",
+        "is there already",
     ),
     "data of others": (lambda data, model: ["evaluate", model, "--data", data / "client_1"], "unknown to the model"),
     "head and tail": (

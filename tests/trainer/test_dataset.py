@@ -25,10 +25,29 @@ def test_a_folder_goes_before_a_data_set_of_the_same_name(tmp_path: Path, monkey
 
 
 def test_an_unknown_name_says_what_would_do() -> None:
-    with pytest.raises(DataError, match="umlz: neither a folder nor a PyKEEN data set; `umls`"):
+    with pytest.raises(DataError, match="umlz: neither a folder, a file nor a PyKEEN data set; `umls`"):
         read_dataset("umlz")
 
 
 def test_a_missing_folder_is_not_looked_up_as_a_data_set(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="umls: there is no such folder"):
         read_dataset(str(tmp_path / "umls"))
+
+
+def test_a_folder_of_txt_files_is_read_as_one_of_tsv_files(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("a\tr\tb\n")
+    (tmp_path / "test.txt").write_text("b\tr\ta\n")
+    assert read_dataset(str(tmp_path)).named("test") == [("b", "r", "a")]
+
+
+def test_our_own_form_goes_before_those_of_others(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"train": [("a", "r", "b")]})
+    for name in ("train.txt", "train.del", "train2id.txt", "dataset.yaml"):
+        (tmp_path / name).write_text("x")
+    assert read_dataset(str(tmp_path)).named("train") == [("a", "r", "b")]
+
+
+def test_a_pickle_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "fed3.pkl").write_bytes(b"")
+    with pytest.raises(DataError, match=r"fed3\.pkl: a pickle is read by `tripleherd convert` alone"):
+        read_dataset(str(tmp_path / "fed3.pkl"))

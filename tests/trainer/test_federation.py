@@ -118,6 +118,16 @@ def test_an_epoch_that_is_done_is_not_run_again(tmp_path: Path, small: Graph) ->
     assert len(fetched) == 1  # what was resumed needs no version
 
 
+def test_every_evaluation_has_the_training_s_tolerance(tmp_path: Path, small: Graph) -> None:
+    with coordinator(settings_of("transe", tie_tolerance=0.9)) as stand_in:
+        results = Run(tmp_path, small).start(stand_in)
+        reported = {(mode, split): e.sides["both"] for (_, mode, split), e in stand_in.evaluations.items()}
+    tested = {(row.mode, "test"): row.sides["both"] for row in results}
+    assert reported.keys() == tested.keys() | {("federation", "valid")}
+    assert all(metrics.mrr_gap > 0.05 for metrics in reported.values())
+    assert tested.items() <= reported.items()
+
+
 def test_a_receipt_that_was_lost_is_asked_for_again_and_nothing_is_trained_twice(tmp_path: Path, small: Graph) -> None:
     def killed(asked: str) -> Reply | None:
         if asked == "PUT /round/2/update" and stand_in.after is killed:

@@ -3,7 +3,7 @@ import pytest
 
 from protocol.messages import HEAD, TAIL
 from trainer.answers import Answers, Queries
-from trainer.fusion import SHARES, Fusion, fit
+from trainer.fusion import SHARES, Fusion, fit, fitting_half
 from trainer.graph import Graph
 from trainer.ranking import Floats, Scorer, known_answers, rank
 
@@ -65,8 +65,8 @@ def test_models_that_know_different_things_are_better_together(graph: Graph) -> 
     assert mrr(graph, "test", fused) > 0.03 + max(mrr(graph, "test", isolation), mrr(graph, "test", federation))
 
 
-def reference_mrr(graph: Graph, scorers: tuple[Scorer, Scorer], side: int, share: float) -> float:
-    """Mean reciprocal realistic rank of one side's validation answers, triple by triple, known ones left out."""
+def reference_ranks(graph: Graph, scorers: tuple[Scorer, Scorer], side: int, share: float) -> Floats:
+    """Reciprocal realistic ranks of one side's validation answers, triple by triple, known ones left out."""
     known = {(h, r, t) for split in ("train", "valid") for h, r, t in graph.triples[split].tolist()}
     found = []
     for h, r, t in graph.triples["valid"].tolist():
@@ -76,17 +76,62 @@ def reference_mrr(graph: Graph, scorers: tuple[Scorer, Scorer], side: int, share
         free = [x for x in range(len(fused)) if ((h, r, x) if side == TAIL else (x, r, t)) not in known]
         above, level = (fused[free] > fused[answer]).sum(), (fused[free] == fused[answer]).sum()
         found.append(1 / (1 + above + level / 2))
-    return float(np.mean(found))
+    return np.array(found)
 
 
-@pytest.mark.parametrize("side", [TAIL, HEAD])
-def test_no_other_share_has_a_better_validation_mrr(graph: Graph, side: int) -> None:
-    scorers = (scorer_of(graph, (2, 1), 0), scorer_of(graph, (1, 1.5), 1))
-    share = float(fit(graph, *scorers).weights[side, 1])
-    best = reference_mrr(graph, scorers, side, share)
-    others = [reference_mrr(graph, scorers, side, other) for other in SHARES]
-    assert best == pytest.approx(max(others), abs=1e-9)
-    assert best > min(others)
+def reference_share(graph: Graph, scorers: tuple[Scorer, Scorer], side: int) -> float:
+    """The best share of one half of the validation triples, where it beats both models alone on the other half."""
+    half = fitting_half(len(graph.triples["valid"]))
+    ranks = [reference_ranks(graph, scorers, side, share) for share in SHARES]
+    fitted = max(range(len(SHARES)), key=lambda i: (round(ranks[i][half].mean(), 9), -abs(SHARES[i] - 0.5)))
+    fused, isolation, federation = (float(each[~half].mean()) for each in (ranks[fitted], ranks[0], ranks[-1]))
+    if fused > max(isolation, federation):
+        return float(SHARES[fitted])
+    return 0.0 if isolation > federation else 1.0
+
+
+def test_a_share_is_fitted_on_one_half_and_must_beat_both_models_on_the_other() -> None:
+    shares = []
+    for seed, strength in enumerate([(1.5, 1.2), (2.5, 0.1), (0.2, 2.5)]):
+        graph = random_graph(seed, entities=30, triples=500)
+        scorers = (scorer_of(graph, (strength[0],) * 2, seed), scorer_of(graph, (strength[1],) * 2, seed + 10))
+        weights = fit(graph, *scorers).weights
+        expected = [reference_share(graph, scorers, side) for side in (TAIL, HEAD)]
+        assert weights[[TAIL, HEAD], 1].tolist() == pytest.approx(expected)
+        shares += expected
+    assert any(0 < share < 1 for share in shares)
+    assert {0.0, 1.0} <= set(shares)
+
+
+def test_the_halves_are_halves_and_always_the_same() -> None:
+    half = fitting_half(101)
+    assert half.sum() == 51
+    assert (half == fitting_half(101)).all()
+    assert 15 < half[:51].sum() < 36  # drawn from everywhere
+
+
+def test_where_nothing_tells_the_models_apart_federation_is_taken(graph: Graph) -> None:
+    """A tolerance beyond all differences makes every candidate level."""
+    isolation, federation = scorer_of(graph, (2, 2), 0), scorer_of(graph, (1, 1), 1)
+    assert fit(graph, isolation, federation, tolerance=2.0).weights.tolist() == [[0, 1], [0, 1]]
+
+
+def test_one_validation_triple_is_enough(graph: Graph) -> None:
+    one = Graph(graph.entities, graph.relations, dict(graph.triples) | {"valid": graph.triples["valid"][:1]})
+    weights = fit(one, scorer_of(graph, (2, 2), 0), scorer_of(graph, (1, 1), 1)).weights
+    assert weights.tolist() == [[0, 1], [0, 1]]  # nothing is left to show that a fused model is better
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"), [("trainer.fusion.QUERIES_A_PIECE", 3), ("trainer.ranking.QUERIES_A_CHUNK", 7)]
+)
+def test_many_triples_are_fitted_in_pieces_as_at_once(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch, name: str, limit: int
+) -> None:
+    scorers = (scorer_of(graph, (1, 1), 0), scorer_of(graph, (1, 1), 1))
+    whole = fit(graph, *scorers).weights
+    monkeypatch.setattr(name, limit)
+    np.testing.assert_array_equal(fit(graph, *scorers).weights, whole)
 
 
 def test_scales_of_scores_do_not_matter(graph: Graph) -> None:

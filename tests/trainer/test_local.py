@@ -21,7 +21,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, mrrs: list[float]) -> list[Model]:
     """Validation answers these, one after the other; returns the models that were validated, as they were."""
     seen: list[Model] = []
 
-    def validate(model: Model, graph: Graph, sides: Sides) -> float:
+    def validate(model: Model, graph: Graph, sides: Sides, tolerance: float) -> float:
         seen.append(Model.of_state(DISTMULT, model.state()))
         return mrrs[len(seen) - 1]
 
@@ -41,6 +41,14 @@ def test_the_state_is_the_one_that_had_the_stated_mrr(small: Graph) -> None:
     settings = small_settings("distmult", rounds=12, evaluate_every=2, patience=9, local={"learning_rate": 0.1})
     trained, _ = run(small, settings)
     assert valid_mrr(Model.of_state(DISTMULT, trained.state), small, "both") == trained.valid_mrr
+
+
+def test_validation_ranks_with_the_training_s_tolerance(small: Graph) -> None:
+    """Where everything is level, a model's MRR is that of chance, whatever it learns."""
+    settings = small_settings("distmult", rounds=4, evaluate_every=2, tie_tolerance=0.999, local={"learning_rate": 0.1})
+    trained, _ = run(small, settings)
+    model = Model.of_state(DISTMULT, trained.state)
+    assert trained.valid_mrr == valid_mrr(model, small, "both", 0.999) != valid_mrr(model, small, "both")
 
 
 def test_the_best_by_validation_is_returned_not_the_last(small: Graph, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,11 @@
+import hashlib
+import json
+import math
+
 import pytest
 
 from trainer.graph import SPLITS, DataError, Graph
+from trainer.owners import By
 from trainer.split import deal
 
 from .support import random_graph
@@ -42,8 +47,44 @@ def test_the_same_seed_deals_the_same_and_another_does_not(umls: Graph) -> None:
     assert deal(umls, 3, seed=5) != deal(umls, 3, seed=6)
 
 
-@pytest.mark.parametrize("clients", [0, 4])
-def test_a_number_of_clients_that_cannot_be_dealt_to_is_refused(small: Graph, clients: int) -> None:
+def test_the_default_deals_as_it_always_has(umls: Graph) -> None:
+    dealt = hashlib.sha256(json.dumps(deal(umls, 3, seed=0)).encode()).hexdigest()
+    assert dealt == "243c6ebd91657bd6c7a7c827e551c09fc2dce071e7a50c5778aec78e84b3f74f"
+
+
+@pytest.mark.parametrize("by", ["relations", "clusters"])
+def test_more_clients_than_relations_are_refused(small: Graph, by: By) -> None:
     assert len(small.relations) == 3
-    with pytest.raises(DataError, match=f"3 relations cannot be dealt to {clients} clients"):
-        deal(small, clients, seed=0)
+    with pytest.raises(DataError, match="3 relations cannot be dealt to 4 clients"):
+        deal(small, 4, 0, by)
+
+
+def test_no_client_is_refused(small: Graph) -> None:
+    with pytest.raises(DataError, match="cannot be dealt to 0 clients"):
+        deal(small, 0, seed=0)
+
+
+@pytest.mark.parametrize(("by", "skew"), [("triples", None), ("clusters", None), ("triples", 2.0), ("relations", 2.0)])
+def test_every_way_deals_every_triple_once_and_the_same_seed_alike(umls: Graph, by: By, skew: float | None) -> None:
+    parts = deal(umls, 3, 1, by, skew)
+    dealt = [triple for part in parts for split in SPLITS for triple in part[split]]
+    assert sorted(dealt) == sorted({triple for split in SPLITS for triple in umls.named(split)})
+    assert parts == deal(umls, 3, 1, by, skew)
+    assert parts != deal(umls, 3, 2, by, skew)
+    assert all(set(Graph.from_names(part).left_out.values()) == {0} for part in parts)
+
+
+def test_a_client_that_could_not_be_measured_is_refused(umls: Graph) -> None:
+    with pytest.raises(DataError, match=r"client_\d would get \d+ triples, and none of them for (train|valid|test)"):
+        deal(umls, 10, 0, "triples", skew=0.01)
+
+
+@pytest.mark.parametrize("skew", [0.0, -1.0, math.inf, math.nan])
+def test_a_concentration_that_is_none_is_refused(umls: Graph, skew: float) -> None:
+    with pytest.raises(DataError, match="is no concentration"):
+        deal(umls, 3, 0, "triples", skew)
+
+
+def test_clusters_have_sizes_of_their_own(umls: Graph) -> None:
+    with pytest.raises(DataError, match="skew: clusters are as large as the graph makes them"):
+        deal(umls, 3, 0, "clusters", skew=1.0)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from protocol.problems import InvalidRequest, ProblemError
 from trainer.checkpoints import HomeUnusable
-from trainer.cli import client, models, operator
+from trainer.cli import client, data, models, operator
 from trainer.devices import DeviceMissing
 from trainer.files import Damaged
 from trainer.graph import DataError
@@ -35,7 +35,8 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command()(models.demo)
-app.command()(models.split)
+app.command()(data.split)
+app.command()(data.convert)
 app.command()(operator.start)
 app.command()(client.join)
 app.add_typer(client.keys, name="keys")

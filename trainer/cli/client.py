@@ -30,7 +30,9 @@ def join(
     data: Annotated[
         str,
         typer.Option(
-            help="Your graph: a folder with train, valid and test.tsv, or a PyKEEN data set.", envvar="TRAINER_DATA"
+            help="Your graph: a folder with train, valid and test.tsv, or in LibKGE's or OpenKE's form; or a PyKEEN "
+            "data set.",
+            envvar="TRAINER_DATA",
         ),
     ],
     shared_key_file: Annotated[

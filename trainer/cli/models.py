@@ -1,4 +1,4 @@
-"""`demo`, `split`, `train`, `evaluate` and `predict`."""
+"""`demo`, `train`, `evaluate` and `predict`."""
 
 from pathlib import Path
 from typing import Annotated, get_args
@@ -25,6 +25,7 @@ from trainer.cli.options import (
     ScorerKeyFile,
     Seed,
     Texts,
+    TieTolerance,
     Vectors,
 )
 from trainer.commands import models as commands
@@ -38,7 +39,7 @@ def demo(
     out: Annotated[
         Path | None, typer.Option(help="Keep data, logs, models and results.json here; must be new or empty.")
     ] = None,
-    dataset: Annotated[str, typer.Option(help="A folder of TSV files, or a PyKEEN data set.")] = "umls",
+    dataset: Annotated[str, typer.Option(help="A folder, one file, or a PyKEEN data set.")] = "umls",
     clients: Annotated[int, typer.Option(help="Clients that the relations are dealt to.", min=1)] = 3,
     interaction: Annotated[
         list[str] | None, typer.Option(help="transe and llama unless given; repeat for several.")
@@ -53,19 +54,6 @@ def demo(
     Example: `tripleherd demo --out results/demo`
     """
     commands.run_demo(console, out, dataset, clients, _interactions(interaction), seed, rounds)
-
-
-def split(
-    dataset: Annotated[str, typer.Argument(help="A folder of TSV files, or a PyKEEN data set such as `umls`.")],
-    out: Annotated[Path, typer.Option(help="Written: client_0, client_1, … with train, valid and test.tsv.")],
-    clients: Annotated[int, typer.Option(help="How many to deal to.", min=1)] = 3,
-    seed: Seed = 0,
-) -> None:
-    """Deal a graph's relations to clients at random, and split each client's triples 80/10/10.
-
-    Example: `tripleherd split umls --clients 3 --out data/umls`
-    """
-    commands.run_split(console, dataset, out, clients, seed)
 
 
 def train(
@@ -89,6 +77,7 @@ def train(
     adapter: Adapter = None,
     evaluate_every: EvaluateEvery = None,
     patience: Patience = None,
+    tie_tolerance: TieTolerance = None,
 ) -> None:
     """Train without a coordinator: one folder alone (isolation), or several pooled (collection).
 
@@ -96,7 +85,8 @@ def train(
     """
     local: dict[str, object] = {"local_epochs": local_epochs, "learning_rate": learning_rate, "loss": loss}
     local |= {"layer": layer, "readout": readout, "texts": texts, "vectors": vectors, "adapter": adapter}
-    changes = {"seed": seed, "dim": dim, "rounds": rounds, "evaluate_every": evaluate_every, "patience": patience}
+    changes: dict[str, object] = {"seed": seed, "dim": dim, "rounds": rounds, "tie_tolerance": tie_tolerance}
+    changes |= {"evaluate_every": evaluate_every, "patience": patience}
     at = ScorerAt(scorer, scorer_key_file)
     commands.run_train(console, data, out, interaction, at, device, preset, changes, local)
 
@@ -108,12 +98,14 @@ def evaluate(
     scorer: Scorer = None,
     scorer_key_file: ScorerKeyFile = None,
     device: Device = "cpu",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the metrics to this file, too.")] = None,
 ) -> None:
     """Rank a folder's test triples with a trained model: both sides, filtered, realistic.
 
     Example: `tripleherd evaluate .tripleherd/client_0/CLIENT/TRAINING/fusion --data data/umls/client_0`
     """
-    commands.run_evaluate(console, model, data, "test" if test else "valid", ScorerAt(scorer, scorer_key_file), device)
+    at = ScorerAt(scorer, scorer_key_file)
+    commands.run_evaluate(console, model, data, "test" if test else "valid", at, device, json_file)
 
 
 def predict(

@@ -28,6 +28,7 @@ from trainer.cli.options import (
     Seed,
     ShareRows,
     Texts,
+    TieTolerance,
     Vectors,
 )
 from trainer.commands import operator
@@ -83,6 +84,7 @@ def start(
     adapter: Adapter = None,
     evaluate_every: EvaluateEvery = None,
     patience: Patience = None,
+    tie_tolerance: TieTolerance = None,
 ) -> None:
     """Start a training at the coordinator, as its operator. What is not given comes from the interaction's preset.
 
@@ -101,6 +103,7 @@ def start(
         "aggregation": {name: value for name, value in strategy.items() if value is not None},
         "share": share,
         "wire_dtype": wire_dtype,
+        "tie_tolerance": tie_tolerance,
     }
     changes |= {"seed": seed, "dim": dim, "rounds": rounds, "evaluate_every": evaluate_every, "patience": patience}
     at, scores = OperatorAt(coordinator, operator_token_file), ScorerAt(scorer, scorer_key_file)

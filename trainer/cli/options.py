@@ -102,6 +102,14 @@ Loss = Annotated[LossName | None, typer.Option(help="What is minimised.")]
 Dim = Annotated[int | None, typer.Option(help="Columns of an entity's row.", min=1)]
 EvaluateEvery = Annotated[int | None, typer.Option(help="Rounds between two evaluations.", min=1)]
 Patience = Annotated[int | None, typer.Option(help="Evaluations without a better MRR that end the training.", min=1)]
+TieTolerance = Annotated[
+    float | None,
+    typer.Option(
+        help="Candidates are level where their scores differ by no more than this part of the query's largest absolute "
+        "one: 0.008 for scores of a model in bfloat16.",
+        min=0.0,
+    ),
+]
 ShareRows = Annotated[
     Share,
     typer.Option(help="Rows that the coordinator sees: of entities (FedE), of relations (FedR), or of both."),

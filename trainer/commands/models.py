@@ -1,4 +1,4 @@
-"""Dealing graphs, and training and using models without a coordinator; and the demo."""
+"""Training and using models without a coordinator; and the demo."""
 
 import tempfile
 import time
@@ -20,7 +20,7 @@ from trainer.conclusion import client_result
 from trainer.dataset import read_dataset
 from trainer.demo import Demo
 from trainer.devices import usable_device
-from trainer.graph import DataError, Graph, write_folder
+from trainer.graph import DataError
 from trainer.inputs import (
     ScorerAt,
     UsageError,
@@ -37,10 +37,9 @@ from trainer.model import Model
 from trainer.presets import PresetName
 from trainer.prompting import prompting_of
 from trainer.ranking import known_answers, rank
-from trainer.results import COLUMNS, table, write_results
+from trainer.results import ALL_COLUMNS, table, ties, write, write_results
 from trainer.saved import save_model
 from trainer.seeds import seed_of
-from trainer.split import deal
 
 
 def run_demo(
@@ -65,20 +64,6 @@ def run_demo(
             raise
     console.print(table(results, f"{dataset}, {clients} clients, both sides, weighted by test triples"))
     console.print(f"{time.monotonic() - started:.0f} s" + (f"; everything is in {out}" if out else ""))
-
-
-def run_split(console: Console, dataset: str, out: Path, clients: int, seed: int) -> None:
-    """Deal a data set into folders."""
-    parts = deal(read_dataset(dataset), clients, seed)
-    if existing := [out / f"client_{i}" for i in range(clients) if (out / f"client_{i}" / "train.tsv").exists()]:
-        raise UsageError(f"{existing[0]} already holds a graph; give --out another folder")
-    shown = Table("client", "relations", "entities", "train", "valid", "test")
-    for i, named in enumerate(parts):
-        write_folder(out / f"client_{i}", named)
-        graph = Graph.from_names(named)
-        sizes = [len(graph.relations), len(graph.entities), *map(len, graph.triples.values())]
-        shown.add_row(f"client_{i}", *map(str, sizes))
-    console.print(shown)
 
 
 def run_train(
@@ -117,25 +102,34 @@ def run_train(
                 continue
             now(f"ranking {name}")
             own = restricted(scores, pooled.entities, pooled.relations, graph)
-            ranks = rank(graph.triples["test"], known_answers(graph, "test"), own)
+            ranks = rank(graph.triples["test"], known_answers(graph, "test"), own, settings.tie_tolerance)
             results.append(client_result(graph, name, settings, mode, ranks))
     write_results(out / "results.json", results)
     console.print(table(results, f"{mode}, both sides, weighted by test triples"))
 
 
-def run_evaluate(console: Console, folder: Path, data: str, split: Split, scorer: ScorerAt, device: str) -> None:
-    """Rank a split with a saved model and print the metrics of each side."""
+def run_evaluate(
+    console: Console, folder: Path, data: str, split: Split, scorer: ScorerAt, device: str, json_file: Path | None
+) -> None:
+    """Rank a split with a saved model, print the metrics of each side, and write them where a file is given."""
     with progress(console) as (say, now), saved_model(folder, scorer, say, now, device) as model:
         graph = graph_of(data, say)
         if not len(graph.triples[split]):
             raise DataError(f"{data}: there are no {split} triples to rank")
         now(f"ranking {len(graph.triples[split])} {split} triples")
         scores = restricted(model.scorer, model.card.entities, model.card.relations, graph)
-        metrics = rank(graph.triples[split], known_answers(graph, split), scores).metrics()
-    shown = Table("side", *COLUMNS.values(), title=f"{model.card.settings.interaction}, {model.card.mode}, {split}")
-    shown.caption = f"filtered, realistic ranks among {len(graph.entities)} entities"
+        tolerance = model.card.settings.tie_tolerance
+        ranks = rank(graph.triples[split], known_answers(graph, split), scores, tolerance)
+    metrics, interaction, mode = ranks.metrics(), model.card.settings.interaction, model.card.mode
+    if json_file is not None:
+        what = {"interaction": interaction, "mode": mode, "split": split, "ranks": "filtered, realistic"}
+        counts = {"triples": len(ranks), "candidates": len(graph.entities), "left_out": graph.left_out[split]}
+        sides = {side: values.model_dump() for side, values in metrics.items()}
+        write(json_file, what | {"tie_tolerance": tolerance} | counts | {"sides": sides})
+    shown = Table("side", *ALL_COLUMNS.values(), title=f"{interaction}, {mode}, {split}")
+    shown.caption = f"filtered, realistic ranks among {len(graph.entities)} entities" + ties(metrics.values())
     for side, values in metrics.items():
-        shown.add_row(side, *(f"{values.model_dump()[column]:.3f}" for column in COLUMNS))
+        shown.add_row(side, *(f"{values.model_dump()[column]:.3f}" for column in ALL_COLUMNS))
     console.print(shown)
 
 

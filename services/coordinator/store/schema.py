@@ -1,7 +1,7 @@
 """Tables of the coordinator's database. Times are Unix seconds; tensors are blobs beside the database.
 
 A row once written is only changed where a comment says so; nothing but surplus blobs and expired nonces is ever
-deleted.
+deleted, but for what a migration finds of no use.
 `migrations` holds how one version of these tables becomes the next.
 """
 

@@ -1,6 +1,6 @@
 import pytest
 
-from protocol.rounds import Evaluation, Metrics
+from protocol.rounds import Evaluation
 from services.coordinator.rounds.means import mean_evaluation
 
 from ..support import evaluation
@@ -14,14 +14,16 @@ def test_means_are_weighted_by_triples() -> None:
     assert list(mean.sides) == ["both"]
 
 
+def test_plain_means_are_of_clients() -> None:
+    mean = mean_evaluation([evaluation(0.2, 1), evaluation(0.6, 3)])
+    assert mean.macro["both"].mrr == pytest.approx(0.4)
+    assert mean.macro["both"].amri == pytest.approx(-0.6)
+    assert list(mean.macro) == ["both"]
+
+
 def test_a_side_counts_where_it_is_reported() -> None:
-    head = Metrics(mrr=0.9, hits_at_1=0.9, hits_at_3=0.9, hits_at_10=0.9)
-    both = evaluation(0.2, 7)
+    head, both = evaluation(0.9).sides["both"], evaluation(0.2, 7)
     more = Evaluation.model_validate(both.model_dump() | {"sides": both.sides | {"head": head}})
     mean = mean_evaluation([more, both])
-    assert mean.sides["head"].mrr == pytest.approx(0.9)
+    assert mean.sides["head"].mrr == mean.macro["head"].mrr == pytest.approx(0.9)
     assert mean.sides["both"].mrr == pytest.approx(0.2)
-
-
-def test_perfect_stays_perfect() -> None:
-    assert mean_evaluation([evaluation(1.0, n) for n in (3, 7, 11, 1 << 40)]).sides["both"].mrr == 1.0

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from services.coordinator.store import queries
 from services.coordinator.store.blobs import update_name
 from services.coordinator.store.database import Database
-from services.coordinator.store.schema import Base, Counter, Update
+from services.coordinator.store.schema import Base, Counter, EvaluationRow, Update
 from services.coordinator.store.store import Store, StoreUnusable
 
 from .places import (
@@ -202,6 +202,19 @@ class DatabaseSuite:
         with store.database.engine.connect() as connection:
             context = MigrationContext.configure(connection, opts={"compare_type": True})
             assert compare_metadata(context, Base.metadata) == []
+
+    def test_metrics_of_before_more_were_reported_are_dropped(self, place: Place, store: Store) -> None:
+        begin(store)
+        old = '{"mode":"fusion","split":"test","triples":1,"sides":{"both":{"mrr":1.0}}}'
+        with store.database.write() as session:
+            session.add(EvaluationRow(round=1, client=CLIENT, mode="fusion", split="test", content=old))
+        with store.database.alone() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        store.database.close()
+        again = place.open()
+        with again.database.read() as session:
+            assert session.execute(select(func.count()).select_from(EvaluationRow)).scalar_one() == 0
+        again.database.close()
 
     def test_a_database_of_a_later_version_is_refused_as_it_is(self, place: Place, store: Store) -> None:
         with store.database.alone() as connection:
