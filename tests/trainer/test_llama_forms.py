@@ -10,22 +10,24 @@ import torch
 from torch import Tensor
 
 from protocol.messages import HEAD, TAIL
-from protocol.trainings import LocalSettings
+from protocol.trainings import LocalSettings, TrainingSettings
 from services.scorer.model import random_llama
 from services.scorer.settings import Settings
 from services.scorer.templates import load
 from tests.scorer.models import exact, plain_number, plain_score, plain_state
 from tests.scorer.serving import Served, served
 from trainer.answers import Answers
+from trainer.graph import Graph
 from trainer.interactions import PointwiseLlama, QueryInteraction, Tables, interaction_of
+from trainer.interactions.llama_words import WordLlama
 from trainer.losses import margin_ranking, self_adversarial
 from trainer.model import Model
 from trainer.objectives import objective_of
 from trainer.prompting import Prompting
 from trainer.scorer import ScorerClient
 from trainer.service import Service
-from trainer.slot_texts import SlotTexts
-from trainer.texts import Text
+from trainer.slot_texts import SlotTexts, slot_texts
+from trainer.texts import Text, Texts
 
 from .support import batch, float64_tables, queries
 
@@ -157,6 +159,23 @@ def test_states_and_their_gradients_are_those_of_plain_autograd(client: ScorerCl
     (found * weights).sum().backward()
     (expected * weights).sum().backward()
     same_gradients(ours, reference, unmoved=set() if local.vectors else {"relations"})
+
+
+def test_a_description_that_was_cut_here_reads_as_the_whole_one(client: ScorerClient) -> None:
+    """The scorer cuts by tokens, of which no word has less than one."""
+    told = " ".join(f"w{number}" for number in range(200))
+    local = LocalSettings(texts="descriptions", vectors=False)
+    settings = TrainingSettings(interaction="llama", scorer=client.identity(local), local=local)
+    graph = Graph.from_names({"train": [("a", "r", "b")]})
+    cut = slot_texts(settings, graph, Texts({"a": Text("a", told), "b": Text("b", told)}))
+    assert cut is not None
+    assert len(str(cut.entities[0].description).split()) == client.info.description_tokens < 200
+    whole = SlotTexts([Text("a", told), Text("b", told)], [Text("r")])
+    asked, states = batch(queries((0, 0, TAIL), (1, 0, TAIL))), []
+    for texts in (whole, cut):
+        interaction = WordLlama(client, local, Prompting(texts))
+        states.append(interaction.states(tables_of(local, interaction, 4, torch.float32), asked))
+    torch.testing.assert_close(*states, rtol=0, atol=1e-6)
 
 
 POINTWISE: dict[str, dict[str, Any]] = {

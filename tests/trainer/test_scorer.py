@@ -13,9 +13,9 @@ import torch
 
 from protocol import tensors
 from protocol.encoding import ENCODE_GRADIENT_TENSORS, ENCODE_TENSORS, EncodeHeader, Layer
-from protocol.info import Info, Limits
+from protocol.info import Info, Limits, TemplateInfo
 from protocol.problems import Busy, InvalidRequest, NotReady
-from protocol.trainings import ScorerIdentity
+from protocol.trainings import LocalSettings, ScorerIdentity
 from trainer.inputs import UsageError, settings_of
 from trainer.interactions import Llama
 from trainer.interactions.llama_calls import EncoderCall, Slots
@@ -152,6 +152,40 @@ def test_texts_belong_to_their_rows(server: Loopback, service: Service) -> None:
     sent = header(server).model_dump(exclude_unset=True)
     assert sent["entity_texts"] == {0: {"name": "e2"}, 1: {"name": "e5", "description": "of e5"}}
     assert sent["relation_texts"] == {0: {"name": "r0"}, 1: {"name": "r1"}}
+
+
+VERDICT = LocalSettings(readout="verdict")
+
+
+def test_a_scorer_that_cannot_be_read_so_is_named(service: Service) -> None:
+    with pytest.raises(WrongScorer, match="has no readout `verdict`"):
+        ScorerClient(service).identity(VERDICT)
+
+
+@pytest.mark.parametrize("then", ["h1", "h2"])
+def test_a_training_of_triples_is_fixed_to_their_template(monkeypatch: pytest.MonkeyPatch, then: str) -> None:
+    def serve(digest: str) -> None:
+        template = TemplateInfo(text="t", hash=digest, asks="tail", readouts=["verdict"], labels=["yes", "no"])
+        monkeypatch.setattr(sys.modules[__name__], "INFO", INFO.model_copy(update={"templates": {"triple": template}}))
+
+    serve("h1")
+    with loopback(tiny_scorer) as server, Service("scorer", server.url, None, print) as service:
+        wanted = ScorerClient(service).identity(VERDICT)
+        assert wanted.query_hash == "h1"
+        serve(then)
+        if then == "h1":
+            ScorerClient(service).require(wanted, VERDICT)
+        else:
+            with pytest.raises(WrongScorer, match="query_hash differ"):
+                ScorerClient(service).require(wanted, VERDICT)
+
+
+def test_a_training_with_descriptions_is_fixed_to_where_they_are_cut(service: Service) -> None:
+    scorer, told = ScorerClient(service), LocalSettings(texts="descriptions")
+    wanted = scorer.identity(told)
+    assert (wanted.description_tokens, scorer.identity(LOCAL).description_tokens) == (64, None)
+    with pytest.raises(WrongScorer, match="description_tokens differ"):
+        scorer.require(wanted.model_copy(update={"description_tokens": 32}), told)
 
 
 @pytest.mark.parametrize("change", [{}, {"model": "the same weights under another name"}])
