@@ -94,7 +94,7 @@ def test_the_walker_lets_through_what_is_allowed() -> None:
     ("module", "heavy"),
     [
         ("services.coordinator.app", {"torch", "transformers", "pykeen"}),
-        ("trainer.cli", {"transformers", "pykeen", "fastapi", "services"}),
+        ("trainer.cli", {"transformers", "pykeen", "fastapi", "services", "matplotlib", "tensorboard"}),
         ("protocol.rounds", {"torch", "transformers", "fastapi", "httpx"}),
     ],
 )

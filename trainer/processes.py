@@ -1,4 +1,7 @@
-"""Child processes of the demo: started on loopback, watched through their logs, and stopped whatever happens."""
+"""Child processes on this machine: started on loopback, watched through their logs, and stopped whatever happens.
+
+`experiments` and `demo` run the whole system with them. A child is on a `leash`: it ends where its parent is killed.
+"""
 
 import os
 import signal
@@ -23,12 +26,18 @@ class ProcessFailed(Exception):
     """A child ended with an error; the message holds the end of its log."""
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nobody listens on; no two calls of one process return the same."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind((LOOPBACK, 0))
+            port: int = probe.getsockname()[1]
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 @dataclass
@@ -59,13 +68,15 @@ class Child:
 
 @dataclass
 class Processes:
-    """All children of one demo. A context manager: leaving it stops every one of them."""
+    """Children that end together. A context manager: leaving it stops every one of them."""
 
     logs: Path
     children: list[Child] = field(default_factory=list)
+    _leash: tuple[int, int] = (-1, -1)
 
     def __enter__(self) -> Self:
         self.logs.mkdir(parents=True, exist_ok=True)
+        self._leash = os.pipe()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -79,6 +90,8 @@ class Processes:
             except subprocess.TimeoutExpired:
                 child.process.kill()
                 child.process.wait()
+        for end in self._leash:
+            os.close(end)
 
     def start(self, name: str, arguments: list[str], environment: Mapping[str, str] | None = None) -> Child:
         """Start `python -m …` with its output in a log of its own."""
@@ -87,12 +100,12 @@ class Processes:
         threads = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         with path.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
+                [sys.executable, "-m", "trainer.leash", *arguments],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
+                stdin=self._leash[0],
                 env=os.environ | threads | dict(environment or {}),
-                # Ctrl-C reaches the demo alone, which then stops its children in order.
+                # Ctrl-C reaches the parent alone, which then stops its children in order.
                 start_new_session=True,
             )
         child = Child(name, path, process)

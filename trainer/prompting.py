@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protocol.trainings import TrainingSettings
+from trainer.dataset import texts_of
 from trainer.graph import Graph
 from trainer.reports import Report, unheard
 from trainer.slot_texts import SlotTexts, slot_texts
-from trainer.texts import Texts, read_texts
+from trainer.texts import Texts
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def prompting_of(
     Args:
         settings: Of the training.
         graph: In whose order texts are.
-        sources: Where the graph's data come from; folders may hold texts, of which an id's first one counts.
+        sources: Where the graph's data come from; texts may lie there, of which an id's first one counts.
         folder: Keeps states.
         now: Told what is being asked.
 
@@ -44,7 +45,7 @@ def prompting_of(
         DataError: Texts cannot be read.
     """
     told = settings.scorer is not None and settings.local.texts in ("names", "descriptions")
-    found = [read_texts(Path(source)) for source in sources if told and Path(source).is_dir()]
+    found = [texts_of(source) for source in sources if told]
     entities = {name: text for texts in reversed(found) for name, text in texts.entities.items()}
     relations = {name: text for texts in reversed(found) for name, text in texts.relations.items()}
     return with_texts(settings, slot_texts(settings, graph, Texts(entities, relations)), folder, now)

@@ -17,7 +17,20 @@ from trainer.saved import read_model
 from .support import Run, queries
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("demo", "split", "convert", "start", "join", "keys", "leave", "coordinator", "train", "evaluate", "predict")
+COMMANDS = (
+    "demo",
+    "split",
+    "convert",
+    "start",
+    "join",
+    "keys",
+    "leave",
+    "coordinator",
+    "train",
+    "evaluate",
+    "predict",
+    "experiment",
+)
 PARTS = {"keys": ("rotate",), "coordinator": ("export", "pause", "resume", "stop", "clients", "revoke")}
 SHOWN = ("mrr", "hits@1", "hits@3", "hits@5", "hits@10", "mr", "amri")
 QUICK = ("--rounds", "4", "--evaluate-every", "2", "--dim", "16", "--local-epochs", "5", "--learning-rate", "0.05")

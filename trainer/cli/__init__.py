@@ -4,6 +4,7 @@ Commands read arguments, call plain functions, and print. An error that a user c
 """
 
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 import typer
@@ -13,6 +14,7 @@ from rich.console import Console
 from protocol.problems import InvalidRequest, ProblemError
 from trainer.checkpoints import HomeUnusable
 from trainer.cli import client, data, models, operator
+from trainer.cli.experiment import experiment
 from trainer.devices import DeviceMissing
 from trainer.files import Damaged
 from trainer.graph import DataError
@@ -45,6 +47,7 @@ app.add_typer(operator.coordinator, name="coordinator")
 app.command()(models.train)
 app.command()(models.evaluate)
 app.command()(models.predict)
+app.command()(experiment)
 
 EXPECTED = (
     ClockWrong,
@@ -70,10 +73,15 @@ EXPECTED = (
 
 
 def main() -> NoReturn:
-    """Run a command; expected errors become one line and exit status 2."""
+    """Run a command."""
+    run_program(app)
+
+
+def run_program(call: Callable[[], object]) -> NoReturn:
+    """Run something as a program: expected errors become one line and exit status 2."""
     stop_on_sigterm()
     try:
-        app(standalone_mode=True)
+        call()
     except EXPECTED as error:
         _fail(error)
     except ValidationError as error:

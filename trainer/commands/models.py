@@ -14,9 +14,9 @@ from rich.text import Text
 from protocol.messages import HEAD, TAIL
 from protocol.rounds import Mode, Split
 from protocol.trainings import InteractionName
+from trainer.alone import train_and_measure
 from trainer.answers import Queries
 from trainer.collection import pool, restricted
-from trainer.conclusion import client_result
 from trainer.dataset import read_dataset
 from trainer.demo import Demo
 from trainer.devices import usable_device
@@ -32,13 +32,10 @@ from trainer.inputs import (
     settings_of,
 )
 from trainer.interactions import interaction_of
-from trainer.local import train_alone
-from trainer.model import Model
 from trainer.presets import PresetName
 from trainer.prompting import prompting_of
 from trainer.ranking import known_answers, rank
-from trainer.results import ALL_COLUMNS, table, ties, write, write_results
-from trainer.saved import save_model
+from trainer.results import ALL_COLUMNS, table, ties, write
 from trainer.seeds import seed_of
 
 
@@ -87,24 +84,10 @@ def run_train(
         pooled = pool(list(graphs.values()))
         frozen = stack.enter_context(scorer_for(interaction, scorer, say))
         settings = settings_of(interaction, frozen, changes, local, preset)
-        # A wrong --out is better known before the training than after it.
-        out.mkdir(parents=True, exist_ok=True)
         prompting = prompting_of(settings, pooled, sources, out, now)
         model = interaction_of(interaction, frozen, settings.local, usable_device(device), prompting)
-        model.prepare(known_answers(pooled, "test").queries)
-        trained = train_alone(pooled, model, settings, seed_of(settings.seed, mode), say, now)
-        save_model(out, pooled, mode, settings, dict(trained.state), model.texts)
-        scores = Model.of_state(model, trained.state).rank_scores
-        results = []
-        for name, graph in graphs.items():
-            if not len(graph.triples["test"]):
-                say(f"{name}: there are no test triples to rank")
-                continue
-            now(f"ranking {name}")
-            own = restricted(scores, pooled.entities, pooled.relations, graph)
-            ranks = rank(graph.triples["test"], known_answers(graph, "test"), own, settings.tie_tolerance)
-            results.append(client_result(graph, name, settings, mode, ranks))
-    write_results(out / "results.json", results)
+        seed = seed_of(settings.seed, mode)
+        results = train_and_measure(pooled, graphs, mode, settings, model, seed, out, say, now)
     console.print(table(results, f"{mode}, both sides, weighted by test triples"))
 
 

@@ -1,0 +1,189 @@
+"""What a finished run leaves in its folder, and `results.jsonl`, which is made of all of them.
+
+A run without `record.json` is not finished, whatever else is in its folder.
+"""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from protocol.messages import Strict
+from protocol.rounds import Metrics, Mode, SideName
+from protocol.trainings import TrainingSettings
+from trainer.experiments.plan import Kind, Run
+from trainer.files import whole
+from trainer.graph import DataError
+from trainer.results import ClientResult
+
+_PACKAGES = ("tripleherd", "torch", "numpy", "transformers", "pykeen")
+FILE = "record.json"
+
+
+class RoundRecord(Strict):
+    """One round of a federated training.
+
+    Attributes:
+        round: Its number, from 1.
+        updates: How many were averaged.
+        loss: Their mean training loss, weighted by training triples.
+        valid: Weighted mean validation metrics of the version that the round starts from, by side, where it was
+            evaluated.
+    """
+
+    round: int
+    updates: int
+    loss: float | None
+    valid: dict[SideName, Metrics] | None
+
+
+class ClientRecord(Strict):
+    """One client of a federated training: what it holds, and bytes of tensors on the wire.
+
+    Attributes:
+        sent: Bytes of its updates, as the coordinator counted them.
+        received: Bytes of the versions that it trained from or evaluated, reckoned by their shapes.
+    """
+
+    client: str
+    entities: int
+    relations: int
+    triples: dict[str, int]
+    sent: int
+    received: int
+
+
+class Training(Strict):
+    """What the coordinator knows of a federated training.
+
+    Attributes:
+        rounds: How many there were.
+        best_round: After how many the best version came.
+        history: Each of them, in order.
+        clients: In the order of their names.
+    """
+
+    rounds: int
+    best_round: int | None
+    history: list[RoundRecord]
+    clients: list[ClientRecord]
+
+
+class Machine(Strict):
+    """Where a run was done.
+
+    Attributes:
+        python: Its version.
+        packages: Versions.
+        git: Commit of the checkout that the code is in, with `-dirty` where it was changed; null where there is none.
+        cores: That may be used.
+    """
+
+    python: str
+    packages: dict[str, str]
+    git: str | None
+    cores: int
+
+    @classmethod
+    def here(cls) -> "Machine":
+        """This one."""
+        return cls(python=platform.python_version(), packages=_versions(), git=_commit(), cores=cores())
+
+
+class Record(Strict):
+    """A finished run.
+
+    Attributes:
+        begun: How often it was begun: more than once where it was stopped.
+        wall_seconds: Since it was begun the last time.
+        training: Of federated runs.
+        results: Each client's metrics in each mode.
+    """
+
+    data: str
+    variant: str
+    seed: int
+    kind: Kind
+    digest: str
+    device: str
+    settings: TrainingSettings
+    machine: Machine
+    begun: int
+    wall_seconds: float
+    training: Training | None
+    results: list[ClientResult]
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # transformers is the scorer's, which may run elsewhere
+            continue
+    return found
+
+
+def _commit() -> str | None:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def keep(folder: Path, record: Record) -> None:
+    """Store a record: the run is finished."""
+    with whole(folder / FILE) as out:
+        out.write(record.model_dump_json(indent=1).encode() + b"\n")
+
+
+def read(folder: Path) -> Record | None:
+    """The record in a run's folder; None where the run is not finished.
+
+    Raises:
+        DataError: It cannot be read as one.
+    """
+    file = folder / FILE
+    try:
+        return Record.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise DataError(f"{file}: is damaged; delete it, and the run is finished again") from error
+
+
+def write_lines(path: Path, name: str, found: Iterable[tuple[Run, Record]]) -> None:
+    """Write `results.jsonl`: a line for each run and mode, sorted by data set, variant, mode and seed."""
+    lines = [_line(name, mode, record) for run, record in found for mode in run.modes]
+    lines.sort(key=lambda line: (line["data"], line["variant"], line["mode"], line["seed"]))
+    with whole(path) as out:
+        out.writelines(json.dumps(line).encode() + b"\n" for line in lines)
+
+
+def _line(name: str, mode: Mode, record: Record) -> dict[str, Any]:
+    results = sorted((r for r in record.results if r.mode == mode), key=lambda r: r.client)
+    head = {"experiment": name, "data": record.data, "variant": record.variant, "mode": mode, "seed": record.seed}
+    means = {side: means_of(results, side) for side in (results[0].sides if results else [])}
+    clients = [result.model_dump(mode="json", exclude={"interaction", "mode"}) for result in results]
+    rest = record.model_dump(mode="json", exclude={"data", "variant", "seed", "results"})
+    return head | {"sides": means, "clients": clients} | rest
+
+
+def means_of(results: list[ClientResult], side: SideName) -> dict[str, Any]:
+    """Means over clients: weighted by their test triples (FedE), and macro, where each client weighs the same."""
+    metrics = [result.sides[side] for result in results]
+    weights = {"weighted": [result.triples for result in results], "macro": [1] * len(results)}
+    return {name: Metrics.mean(metrics, each).model_dump() for name, each in weights.items()}
