@@ -23,7 +23,8 @@ from trainer.dataset import read_dataset
 from trainer.graph import Graph, read_folder
 from trainer.inputs import settings_of
 from trainer.interactions import interaction_of
-from trainer.local import fresh_model, unheard
+from trainer.local import fresh_model
+from trainer.reports import unheard
 from trainer.scorer import ScorerClient
 from trainer.service import Service
 from trainer.split import deal

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from protocol.encoding import ReadLayer
+from protocol.forms import LlamaForm
 from protocol.messages import Strict
 from protocol.tensors import TensorSpec
 
@@ -58,11 +58,16 @@ class ScorerIdentity(Strict):
     revision: str = Field(min_length=1)
     dtype: str = Field(min_length=1, description="Of its weights and activations.")
     quantization: str | None = Field(None, description="`8bit` or `4bit`, where its weights are held so.")
-    query_hash: str = Field(min_length=1, description="As the scorer's `/info` states it.")
+    query_hash: str = Field(
+        min_length=1, description="Of the templates: `query_hash` of its `/info`; of a readout of triples, that one's."
+    )
     hidden: int = Field(ge=1, description="The model's hidden size.")
+    description_tokens: int | None = Field(
+        None, ge=1, description="Where descriptions are sent: tokens to which it cuts one."
+    )
 
 
-class LocalSettings(Strict):
+class LocalSettings(LlamaForm):
     """How every client trains on its own graph."""
 
     loss: LossName = "cross_entropy"
@@ -77,7 +82,8 @@ class LocalSettings(Strict):
         512,
         ge=1,
         le=1 << 20,
-        description="Unique (entity, relation) queries a step for `cross_entropy`, otherwise (query, answer) pairs.",
+        description="Unique (entity, relation) queries a step for `cross_entropy`, otherwise, and with readouts of "
+        "triples, (query, answer) pairs.",
     )
     local_epochs: int = Field(3, ge=1, le=1_000, description="Passes over the client's own triples a round.")
     sides: Sides = Field(
@@ -90,19 +96,23 @@ class LocalSettings(Strict):
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="On entity and relation vectors and on the query's state.")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Of `cross_entropy`.")
-    negatives: int = Field(256, ge=1, le=1 << 16, description="Sampled a positive, for the other two losses.")
+    negatives: int = Field(
+        256, ge=1, le=1 << 16, description="Sampled a positive, for the other two losses, and with readouts of triples."
+    )
     sampling: SamplingName = Field(
-        "shared", description="`own` draws each positive its negatives, as FedE was published; `shared` is faster."
+        "shared",
+        description="`own` draws each positive its negatives, as FedE was published and as readouts of triples always "
+        "do; `shared` is faster.",
     )
     margin: float = Field(10.0, ge=0, le=1e6, description="gamma: of distances, and of `margin_ranking`.")
     temperature: float = Field(1.0, ge=0, le=1e6, description="Adversarial temperature of `self_adversarial`.")
-    vectors_per_slot: int = Field(1, ge=1, le=64, description="Of `llama`: vectors that stand for one entity.")
-    layer: ReadLayer = Field("last", description="Of `llama`: after which layer of the model its state is read.")
 
     @model_validator(mode="after")
     def _consistent(self) -> "LocalSettings":
         if self.optimizer == "sparse_adam" and self.loss == "cross_entropy":
             raise ValueError("optimizer: `cross_entropy` reads every row in every step; use `adam`, or a sampled loss")
+        if self.reciprocal and self.readout != "state":
+            raise ValueError(f"reciprocal: the readout `{self.readout}` scores a triple whichever side is asked for")
         return self
 
 
@@ -177,6 +187,12 @@ class TrainingSettings(Strict):
             raise ValueError(f"dim: `{self.interaction}` stores a complex number in two columns; dim must be even")
         if (self.share == "entities") != (self.relation_dim is None):
             raise ValueError("relation_dim: trainings that share relations need it, and no other may have it")
+        if self.scorer and self.local.adapter == "none" and self.dim != self.scorer.hidden:
+            raise ValueError(
+                f"dim: without an adapter it is the hidden size of the scorer's model, {self.scorer.hidden}"
+            )
+        if self.scorer and not self.local.vectors and self.share != "entities":
+            raise ValueError("share: relations have no rows where slots hold texts alone; let it be `entities`")
         if self.aggregation.strategy == "frequency" and self.share != "entities":
             raise ValueError("aggregation.strategy: `frequency` counts an entity's triples; it needs share `entities`")
         if self.quorum > self.clients:

@@ -12,9 +12,10 @@ from trainer.collection import restricted
 from trainer.conclusion import client_result
 from trainer.graph import Graph
 from trainer.interactions import Interaction
-from trainer.local import Report, train_alone
+from trainer.local import train_alone
 from trainer.model import Model
 from trainer.ranking import known_answers, rank
+from trainer.reports import Report
 from trainer.results import ClientResult, write_results
 from trainer.saved import save_model
 
@@ -27,7 +28,6 @@ def train_and_measure(
     interaction: Interaction,
     seed: int,
     out: Path,
-    names_sent: bool,
     say: Report,
     now: Report,
 ) -> list[ClientResult]:
@@ -41,14 +41,14 @@ def train_and_measure(
         interaction: As the settings name it.
         seed: Of the model and its training.
         out: Gets the model and `results.json`; made where it is missing.
-        names_sent: Whether the scorer is told names; kept beside the model.
         say: Told of every evaluation.
         now: Told of what is being done.
     """
     # A wrong folder is better known before the training than after it.
     out.mkdir(parents=True, exist_ok=True)
+    interaction.prepare(known_answers(graph, "test").queries)
     trained = train_alone(graph, interaction, settings, seed, say, now)
-    save_model(out, graph, mode, settings, dict(trained.state), names_sent)
+    save_model(out, graph, mode, settings, dict(trained.state), interaction.texts)
     now("ranking test triples")
     results = list(_measured(graph, clients, Model.of_state(interaction, trained.state), mode, settings, say))
     write_results(out / "results.json", results)

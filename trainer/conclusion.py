@@ -10,10 +10,11 @@ from trainer.coordinator import Coordinator
 from trainer.fusion import fit
 from trainer.graph import Graph
 from trainer.interactions import Interaction
-from trainer.local import Report, train_alone
+from trainer.local import train_alone
 from trainer.metrics import Ranks
 from trainer.model import Array, Model
 from trainer.ranking import Scorer, known_answers, rank
+from trainer.reports import Report
 from trainer.results import ClientResult
 from trainer.saved import save_fusion, save_model
 from trainer.seeds import seed_of
@@ -61,7 +62,6 @@ class Conclusion:
     settings: TrainingSettings
     interaction: Interaction
     home: TrainingHome
-    names_sent: bool
     measured: Measured
 
     def results(self, best: int, state: dict[str, Array]) -> list[ClientResult]:
@@ -71,11 +71,13 @@ class Conclusion:
             best: The best version.
             state: The client's model of it.
         """
-        save_model(self.home.model("federation"), self.graph, "federation", self.settings, state, self.names_sent)
+        save_model(
+            self.home.model("federation"), self.graph, "federation", self.settings, state, self.interaction.texts
+        )
         federation = Model.of_state(self.interaction, state).rank_scores
         isolation = Model.of_state(self.interaction, self._isolation()).rank_scores
         fusion = fit(self.graph, isolation, federation, self.settings.tie_tolerance)
-        save_fusion(self.home.model("fusion"), self.graph, self.settings, fusion, self.names_sent)
+        save_fusion(self.home.model("fusion"), self.graph, self.settings, fusion, self.interaction.texts)
         scorers: dict[Mode, Scorer] = {
             "isolation": isolation,
             "federation": federation,
@@ -93,7 +95,7 @@ class Conclusion:
         seed = seed_of(self.settings.seed, self.name, "isolation")
         trained = train_alone(self.graph, self.interaction, self.settings, seed, report, self.measured.now)
         state = dict(trained.state)
-        save_model(self.home.model("isolation"), self.graph, "isolation", self.settings, state, self.names_sent)
+        save_model(self.home.model("isolation"), self.graph, "isolation", self.settings, state, self.interaction.texts)
         return state
 
     def _test(self, mode: Mode, version: int, scorer: Scorer) -> ClientResult:

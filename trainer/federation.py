@@ -17,11 +17,12 @@ from trainer.coordinator import Coordinator
 from trainer.graph import Graph
 from trainer.home import Home
 from trainer.interactions import Interaction
-from trainer.local import Report, unheard
 from trainer.model import Model
+from trainer.ranking import known_answers
+from trainer.reports import Report, unheard
 from trainer.results import ClientResult
 from trainer.seeds import seed_of
-from trainer.sharing import fresh_rows, from_wire, own_rows, require_told, to_wire
+from trainer.sharing import TextsConsent, fresh_rows, from_wire, own_rows, require_texts, require_told, to_wire
 from trainer.training import Trainer, snapshot_state
 
 InteractionFor = Callable[[TrainingSettings], Interaction]
@@ -39,10 +40,10 @@ class Participant:
         coordinator: Calls are signed by its key.
         home: Where it keeps how far it is.
         interaction_for: Makes the interaction that a training asks for.
-        names_sent: Whether the scorer is told names; kept beside the models, which mean nothing without.
         report: Told in words what is done.
         now: Told in words what is being done.
         share: What it agreed to share when it joined.
+        texts: What it agreed to tell its scorer in words, at most.
     """
 
     id: str
@@ -51,16 +52,16 @@ class Participant:
     coordinator: Coordinator
     home: Home
     interaction_for: InteractionFor
-    names_sent: bool
     report: Report
     now: Report = unheard
     share: Share = "entities"
+    texts: TextsConsent = "none"
 
     def run(self) -> list[ClientResult]:
         """Take part in the coordinator's current training, or wait for one; returns this client's rows.
 
         Raises:
-            NotShared: The training shares more than the client agreed to.
+            NotShared: The training shares, or tells scorers, more than the client agreed to.
             HomeUnusable: What is kept of the training is of another graph, or damaged.
         """
         view = self.coordinator.view()
@@ -81,8 +82,11 @@ class Participant:
             self.report(f"training {training} is over and left no model here; waiting for the next one")
             return None
         require_told(settings, self.share)
+        require_texts(settings, self.texts)
         home.begin(self.graph.digest)
-        one = _Training(self, training, settings, self.interaction_for(settings), home)
+        interaction = self.interaction_for(settings)
+        interaction.prepare(known_answers(self.graph, "test").queries)
+        one = _Training(self, training, settings, interaction, home)
         if (best := one.take_part(view)) is None:
             return None
         results = one.conclude(best)
@@ -207,9 +211,7 @@ class _Training:
         """Isolation, fusion, and every mode's test metrics, reported to the coordinator and returned."""
         state = self.home.version(best) or self._model_of(best).state()
         client = self.client
-        conclusion = Conclusion(
-            client.name, client.graph, self.settings, self.interaction, self.home, client.names_sent, self._measured()
-        )
+        conclusion = Conclusion(client.name, client.graph, self.settings, self.interaction, self.home, self._measured())
         return conclusion.results(best, state)
 
     def _measured(self) -> Measured:

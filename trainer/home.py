@@ -2,6 +2,7 @@
 
     key.pem                  its private key, readable by its owner alone; one key is one client (see `keys`)
     member-<digest>.json     who it is to one coordinator
+    states-<digest>…         what `llama` read in words, as `kept_states` has it
     <client>/<training>/     all of one training, as `checkpoints` has it
 
 Every file is written whole or not at all, so a client may be killed at any time and started again.

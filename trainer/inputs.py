@@ -10,15 +10,15 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from protocol.trainings import InteractionName, LocalSettings, ScorerIdentity, TrainingSettings
+from protocol.trainings import InteractionName, LocalSettings, TrainingSettings
 from trainer.dataset import read_dataset
 from trainer.devices import usable_device
 from trainer.formats.table import Columns
 from trainer.graph import Graph
-from trainer.local import Report
-from trainer.presets import PresetName, preset_of, training_settings
+from trainer.presets import PresetName, llama_changes, preset_of, training_settings
+from trainer.reports import Report
 from trainer.saved import SavedModel, read_card, read_model
-from trainer.scorer import Names, ScorerClient
+from trainer.scorer import ScorerClient
 from trainer.service import Service
 
 
@@ -73,7 +73,7 @@ def graph_of(source: str, say: Report, columns: Columns | None = None) -> Graph:
 
 def settings_of(
     interaction: InteractionName,
-    encoder: ScorerClient | None,
+    scorer: ScorerClient | None,
     changes: dict[str, Any],
     local: dict[str, Any],
     preset: PresetName = "default",
@@ -89,11 +89,12 @@ def settings_of(
         base = preset_of(preset, interaction)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    changed = LocalSettings.model_validate(base.local.model_dump() | given)
-    if encoder and isinstance(changed.layer, int) and changed.layer > encoder.info.layers:
-        raise UsageError(f"layer: {changed.layer} is more than the {encoder.info.layers} of the scorer's model")
+    fitted = llama_changes(given) if interaction == "llama" else {}
+    changed = LocalSettings.model_validate(base.local.model_dump() | fitted | given)
+    if scorer and isinstance(changed.layer, int) and changed.layer > scorer.info.layers:
+        raise UsageError(f"layer: {changed.layer} is more than the {scorer.info.layers} of the scorer's model")
     wanted = base.training | {name: value for name, value in changes.items() if value is not None}
-    return training_settings(interaction, encoder, encoder.identity if encoder else None, local=changed, **wanted)
+    return training_settings(interaction, scorer, scorer.identity(changed) if scorer else None, local=changed, **wanted)
 
 
 @contextmanager
@@ -101,10 +102,9 @@ def scorer_for(
     interaction: InteractionName,
     at: ScorerAt,
     say: Report,
-    names: Names | None = None,
-    wanted: ScorerIdentity | None = None,
+    wanted: TrainingSettings | None = None,
 ) -> Iterator[ScorerClient | None]:
-    """The scorer for `llama`, to which names go where they are given; nothing for other interactions.
+    """The scorer for `llama`, as the wanted training is fixed to it; nothing for other interactions.
 
     Raises:
         UsageError: A scorer is needed, and no address was given, or its key cannot be read.
@@ -116,14 +116,14 @@ def scorer_for(
     if at.url is None:
         raise UsageError("the interaction `llama` needs a scorer: give its address as --scorer")
     with Service("scorer", at.url, secret_in(at.key_file) if at.key_file else None, say) as service:
-        scorer = ScorerClient(service, names)
-        if wanted is not None:
-            scorer.require(wanted)
+        scorer = ScorerClient(service)
+        if wanted is not None and wanted.scorer is not None:
+            scorer.require(wanted.scorer, wanted.local)
         yield scorer
 
 
 @contextmanager
-def saved_model(folder: Path, scorer: ScorerAt, say: Report, device: str) -> Iterator[SavedModel]:
+def saved_model(folder: Path, scorer: ScorerAt, say: Report, now: Report, device: str) -> Iterator[SavedModel]:
     """A saved model, with its scorer where it needs one, asked as it was in training.
 
     Raises:
@@ -133,9 +133,8 @@ def saved_model(folder: Path, scorer: ScorerAt, say: Report, device: str) -> Ite
         WrongScorer: The scorer is not the one that the model was trained with.
     """
     card = read_card(folder)
-    names = Names.of(card.entities, card.relations) if card.names_sent else None
-    with scorer_for(card.settings.interaction, scorer, say, names, card.settings.scorer) as encoder:
-        yield read_model(folder, encoder, usable_device(device))
+    with scorer_for(card.settings.interaction, scorer, say, card.settings) as frozen:
+        yield read_model(folder, frozen, usable_device(device), now)
 
 
 def secret_in(path: Path) -> str:

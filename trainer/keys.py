@@ -10,7 +10,7 @@ from pathlib import Path
 
 from protocol.signatures import Signer
 from trainer.files import whole
-from trainer.service import Report
+from trainer.reports import Report
 
 PRESENT, NEXT = "key.pem", "key-next.pem"
 

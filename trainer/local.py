@@ -4,26 +4,20 @@ Both stop as federation does: an evaluation on validation triples every so many 
 after `patience` evaluations without a better one. An epoch here counts as a local epoch there.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from protocol.trainings import Sides, TrainingSettings
+from protocol.trainings import Dense, Sides, TrainingSettings
 from trainer.answers import Answers
 from trainer.graph import Graph
 from trainer.interactions import Interaction
 from trainer.model import Array, Model
 from trainer.ranking import known_answers, rank
+from trainer.reports import Report, unheard
 from trainer.training import Trainer
-
-Report = Callable[[str], None]
-"""Told in words how far it is."""
-
-
-def unheard(text: str) -> None:
-    """A report that nobody listens to."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +34,8 @@ def fresh_model(graph: Graph, interaction: Interaction, settings: TrainingSettin
     generator = torch.Generator().manual_seed(seed)
     entities = fresh_entities(graph, interaction, settings, generator)
     relations = fresh_relations(graph, interaction, settings, generator)
-    dense = {name: _uniform(tuple(d.shape), d.init, generator) for name, d in settings.dense.items()}
+    tensors = interaction.dense(settings.dim, settings.local)
+    dense = {name: fresh_dense(tensor, generator) for name, tensor in tensors.items()}
     return Model(interaction, entities, relations, dense)
 
 
@@ -57,6 +52,11 @@ def fresh_relations(
     """Random relation rows, float32 [relations, width], twice as many where the interaction is reciprocal."""
     count = len(graph.relations) * (2 if interaction.reciprocal else 1)
     return interaction.init_relations(count, settings.dim, settings.entity_init, generator).numpy()
+
+
+def fresh_dense(dense: Dense, generator: torch.Generator) -> Array:
+    """A random dense tensor, float32 of its shape."""
+    return _uniform(tuple(dense.shape), dense.init, generator)
 
 
 def _uniform(shape: tuple[int, ...], init: float, generator: torch.Generator) -> Array:

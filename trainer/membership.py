@@ -12,7 +12,8 @@ from trainer.coordinator import Coordinator
 from trainer.graph import SPLITS, Graph
 from trainer.home import Home, Membership
 from trainer.keys import begin_rotation, end_rotation, next_key, present_key
-from trainer.service import Report, ServiceUnreachable
+from trainer.reports import Report
+from trainer.service import ServiceUnreachable
 
 
 class NotInvited(Exception):

@@ -47,20 +47,17 @@ class Model(nn.Module):
         dense = {n: self._dense[p] for n, p in self._dense_names.items()}
         return Tables(self.entities, self.relations, dense, self.sparse)
 
-    def query(self, queries: Queries, dropout: Dropout = NO_DROPOUT) -> Tensor:
-        """Query vectors, float32 [q, dim]."""
-        return self.interaction.query(self.tables, self._batch(queries, dropout))
-
     def scores(self, queries: Queries, dropout: Dropout = NO_DROPOUT) -> Tensor:
         """Scores of all entities, float32 [q, n]; higher is more plausible."""
-        return self.interaction.compare(self.query(queries, dropout), self.entities)
+        return self.interaction.scores(self.tables, self.batch(queries, dropout))
 
     def rank_scores(self, queries: Queries) -> Array:
         """`scores` without gradient, as `trainer.ranking.rank` asks for them."""
         with torch.no_grad():
             return self.scores(queries).cpu().numpy()
 
-    def _batch(self, queries: Queries, dropout: Dropout) -> Batch:
+    def batch(self, queries: Queries, dropout: Dropout) -> Batch:
+        """Queries as the interaction takes them."""
         columns = (queries.given, queries.relation, queries.side)
         given, relation, side = (torch.from_numpy(c).to(self.interaction.device) for c in columns)
         if self.interaction.reciprocal:

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from protocol.scoring import Loss
 from protocol.trainings import LocalSettings
 from trainer.answers import Answers, Ints
-from trainer.interactions import Dropout
+from trainer.interactions import Dropout, PointwiseLlama, QueryInteraction
 from trainer.losses import NO_NEGATIVE, cross_entropy, margin_ranking, self_adversarial
 from trainer.model import Model
 from trainer.negatives import Sampler
@@ -51,7 +52,7 @@ class AllCandidates(Objective):
         return cross_entropy(scores, row, answer, self.settings.label_smoothing)
 
 
-class Sampled(Objective):
+class Pairs(Objective):
     """A loss of (query, answer) pairs, each against sampled negatives."""
 
     def __init__(self, model: Model, answers: Answers, settings: LocalSettings, generator: torch.Generator) -> None:
@@ -62,19 +63,30 @@ class Sampled(Objective):
         self.asked = np.repeat(np.arange(len(answers)), np.diff(answers.offsets))
         self.sampler = Sampler(answers, len(model.entities))
 
+
+class Sampled(Pairs):
+    """Pairs whose candidates meet query vectors."""
+
+    @property
+    def interaction(self) -> QueryInteraction:
+        """What makes query vectors."""
+        assert isinstance(self.model.interaction, QueryInteraction)
+        return self.model.interaction
+
     def loss(self, items: Ints) -> Tensor:
         """The loss that the settings name; distances are offset by the margin in the self-adversarial one (FedE)."""
         settings, asked = self.settings, self.asked[items]
         # A query that several of the pairs share is made once.
         unique, inverse = np.unique(asked, return_inverse=True)
-        query = self.model.query(self.answers.queries[unique], self.dropout)
+        asking = self.model.batch(self.answers.queries[unique], self.dropout)
+        query = self.interaction.query(self.model.tables, asking)
         query = F.embedding(torch.from_numpy(inverse).to(query.device), query)
         answer = torch.from_numpy(self.answers.entities[items])
         score = self._shared if settings.sampling == "shared" else self._own
         positive, negative = score(query, asked, answer)
         if settings.loss == "margin_ranking":
             return margin_ranking(positive, negative, settings.margin)
-        offset = settings.margin if self.model.interaction.comparison.distance else 0.0
+        offset = settings.margin if self.interaction.comparison.distance else 0.0
         return self_adversarial(positive + offset, negative + offset, settings.temperature)
 
     def _own(self, query: Tensor, asked: Ints, answer: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,7 +96,7 @@ class Sampled(Objective):
         if self.settings.optimizer == "sparse_adam":
             numbers, index = torch.unique(index, return_inverse=True)
             rows = self.model.tables.entity_rows(numbers)
-        scores = self.model.interaction.comparison.chosen(query, rows, index)
+        scores = self.interaction.comparison.chosen(query, rows, index)
         return scores[:, 0], scores[:, 1:]
 
     def _shared(self, query: Tensor, asked: Ints, answer: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,14 +107,31 @@ class Sampled(Objective):
         numbers = torch.cat([answer, *(pool for pool, _ in drawn)]).to(query.device)
         rows = self.model.tables.entity_rows(numbers)
         answers, *pools = rows.split([len(answer), *(len(pool) for pool, _ in drawn)])
-        comparison = self.model.interaction.comparison
+        comparison = self.interaction.comparison
         positive = comparison.chosen(query, answers, torch.arange(len(answer), device=query.device)[:, None])[:, 0]
         negative = torch.cat([comparison.pairs(query[c], pool) for c, pool in zip(chunks, pools, strict=True)])
         known = torch.cat([known for _, known in drawn]).to(query.device)
         return positive, negative.masked_fill(known, NO_NEGATIVE)
 
 
+class Pointwise(Pairs):
+    """Pairs that the frozen model scores as triples, each against negatives of its own."""
+
+    def loss(self, items: Ints) -> Tensor:
+        """The loss that the settings name; `cross_entropy` is over the answer and its negatives."""
+        asked, settings, interaction = self.asked[items], self.settings, self.model.interaction
+        assert isinstance(interaction, PointwiseLlama)
+        negatives = self.sampler.own(asked, settings.negatives, self.generator)
+        candidates = torch.cat([torch.from_numpy(self.answers.entities[items])[:, None], negatives], dim=1)
+        batch = self.model.batch(self.answers.queries[asked], self.dropout)
+        margin = settings.margin if settings.loss == "margin_ranking" else 0.0
+        loss = Loss(name=settings.loss, margin=margin, temperature=settings.temperature)
+        return interaction.loss(self.model.tables, batch, candidates.to(batch.given.device), loss)
+
+
 def objective_of(model: Model, answers: Answers, settings: LocalSettings, generator: torch.Generator) -> Objective:
-    """The objective of the settings' loss."""
-    kind = AllCandidates if settings.loss == "cross_entropy" else Sampled
+    """The objective of the settings' loss and readout."""
+    kind: type[Objective] = AllCandidates if settings.loss == "cross_entropy" else Sampled
+    if isinstance(model.interaction, PointwiseLlama):
+        kind = Pointwise
     return kind(model, answers, settings, generator)

@@ -14,10 +14,13 @@ from protocol.trainings import TrainingSettings
 from trainer.files import Damaged, load_arrays, save_arrays
 from trainer.fusion import Fusion
 from trainer.graph import Graph
-from trainer.interactions import Encoder, interaction_of
+from trainer.interactions import FrozenModel, interaction_of
 from trainer.model import Array, Model
+from trainer.prompting import with_texts
 from trainer.ranking import Scorer
+from trainer.reports import Report, unheard
 from trainer.results import write
+from trainer.slot_texts import SlotTexts
 
 
 class ModelMissing(Exception):
@@ -25,20 +28,19 @@ class ModelMissing(Exception):
 
 
 class Card(BaseModel):
-    """What a saved model is."""
+    """What a saved model is; `texts` are what its scorer is told in words of its entities and relations."""
 
     mode: Mode
     settings: TrainingSettings
     entities: list[str]
     relations: list[str]
-    names_sent: bool = False
+    texts: SlotTexts | None = None
     fused: list[list[float]] | None = None
 
     @classmethod
-    def of(cls, graph: Graph, mode: Mode, settings: TrainingSettings, names_sent: bool) -> "Card":
+    def of(cls, graph: Graph, mode: Mode, settings: TrainingSettings, texts: SlotTexts | None) -> "Card":
         """The card of a model of this graph."""
-        parts = {"entities": graph.entities, "relations": graph.relations, "names_sent": names_sent}
-        return cls(mode=mode, settings=settings, **parts)
+        return cls(mode=mode, settings=settings, entities=graph.entities, relations=graph.relations, texts=texts)
 
 
 @dataclass(frozen=True)
@@ -55,18 +57,18 @@ def save_model(
     mode: Mode,
     settings: TrainingSettings,
     state: dict[str, Array],
-    names_sent: bool = False,
+    texts: SlotTexts | None = None,
 ) -> None:
-    """Save one trained model; `names_sent` says that its scorer was told the names."""
+    """Save one trained model, and what its scorer is told in words."""
     save_arrays(folder / "model.safetensors", state)
-    _write_card(folder, Card.of(graph, mode, settings, names_sent))
+    _write_card(folder, Card.of(graph, mode, settings, texts))
 
 
 def save_fusion(
-    folder: Path, graph: Graph, settings: TrainingSettings, fusion: Fusion, names_sent: bool = False
+    folder: Path, graph: Graph, settings: TrainingSettings, fusion: Fusion, texts: SlotTexts | None = None
 ) -> None:
     """Save fusion weights; `../isolation` and `../federation` hold the models that they combine."""
-    card = Card.of(graph, "fusion", settings, names_sent)
+    card = Card.of(graph, "fusion", settings, texts)
     _write_card(folder, card.model_copy(update={"fused": fusion.weights.tolist()}))
 
 
@@ -93,15 +95,21 @@ def read_card(folder: Path) -> Card:
         ) from error
 
 
-def read_model(folder: Path, encoder: Encoder | None, device: str = "cpu") -> SavedModel:
+def read_model(folder: Path, frozen: FrozenModel | None, device: str = "cpu", now: Report = unheard) -> SavedModel:
     """The model in a folder, its tensors on a device.
+
+    Args:
+        folder: Its own.
+        frozen: What `llama` asks.
+        device: As torch names it.
+        now: Told what the frozen model is asked.
 
     Raises:
         ModelMissing: There is none, or it cannot be read.
     """
     card = read_card(folder)
     if card.fused is not None:
-        parts = [read_model(folder.parent / part, encoder, device).scorer for part in ("isolation", "federation")]
+        parts = [read_model(folder.parent / part, frozen, device, now).scorer for part in ("isolation", "federation")]
         return SavedModel(card, Fusion(np.array(card.fused, dtype=np.float32)).scorer(*parts))
     path = folder / "model.safetensors"
     if not path.is_file():
@@ -110,7 +118,8 @@ def read_model(folder: Path, encoder: Encoder | None, device: str = "cpu") -> Sa
         state, _ = load_arrays(path)
     except Damaged as error:
         raise ModelMissing(str(error)) from error
-    interaction = interaction_of(card.settings.interaction, encoder, card.settings.local, device)
+    prompting = with_texts(card.settings, card.texts, folder, now)
+    interaction = interaction_of(card.settings.interaction, frozen, card.settings.local, device, prompting)
     relations = len(card.relations) * (2 if interaction.reciprocal else 1)
     if (len(state.get("entities", ())), len(state.get("relations", ()))) != (len(card.entities), relations):
         raise ModelMissing(f"{path}: does not belong to the model.json beside it, whose entities or relations differ")

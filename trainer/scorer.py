@@ -1,12 +1,11 @@
-"""The scorer as the trainer sees it: the frozen LLaMA's states and their gradients, over HTTP.
+"""The scorer as the trainer sees it: the frozen LLaMA's states and scores, and their gradients, over HTTP.
 
-What the scorer sees of a client: the vectors sent, and which of them stand together in a query. Names go along only
-where the client switched them on.
+What the scorer sees of a client: what stands in the slots, and which of them stand together in a prompt. Words are
+among it only where the client has agreed to that.
 """
 
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,19 +13,20 @@ from numpy.typing import NDArray
 
 from protocol import tensors
 from protocol.encoding import ENCODE_GRADIENT_REPLY_TENSORS, ENCODE_REPLY_TENSORS
+from protocol.forms import PointwiseReadout
 from protocol.info import Info
 from protocol.problems import BodyTooLarge, InvalidRequest, NotFound
-from protocol.trainings import ScorerIdentity
-from trainer.interactions.llama import EncoderCall, Floats
+from protocol.scoring import SCORE_GRADIENT_REPLY_TENSORS, SCORE_REPLY_TENSORS, Loss
+from protocol.trainings import LocalSettings, ScorerIdentity
+from trainer.interactions.llama_calls import EncoderCall, Floats, ScoreCall
+from trainer.scorer_bodies import encode_body, parts, score_body
 from trainer.service import Service
 
-HEADER_BYTES = 64 << 10
-"""Room in a body for the header and for each query's indices."""
-NAME_BYTES = 1 << 10
-"""Room in a body for the names of one query's slots."""
+TEMPLATES: dict[PointwiseReadout, str] = {"verdict": "triple", "number": "number"}
+"""What asks for a triple's score, whichever side is asked for; that it asks for the tail is why tails share most."""
 IDLE_SECONDS = 4.0
 """Less than a connection is kept for: a scorer that is started anew in a shorter while breaks it, which is noticed."""
-_EXACTLY = ("revision", "dtype", "quantization", "query_hash", "hidden")
+_EXACTLY = ("revision", "dtype", "quantization", "query_hash", "hidden", "description_tokens")
 """What must be equal at all clients' scorers. The same weights may go by another name."""
 
 
@@ -34,63 +34,54 @@ class WrongScorer(Exception):
     """The client's scorer is not the one that the training is fixed to."""
 
 
-@dataclass(frozen=True)
-class Names:
-    """What entities and relations are called, by row; sent to the scorer beside their vectors."""
+class Gradients:
+    """Gradients of a call's vectors, summed over its parts; float32 as the vectors are."""
 
-    entities: list[str]
-    relations: list[str]
+    def __init__(self, call: EncoderCall | ScoreCall) -> None:
+        self.entities, self.relations = np.zeros_like(call.entities.vectors), np.zeros_like(call.relations.vectors)
 
-    @classmethod
-    def of(cls, entities: list[str], relations: list[str]) -> "Names":
-        """Ids made readable."""
-        return cls([_readable(e) for e in entities], [_readable(r) for r in relations])
-
-    def message(self, call: EncoderCall) -> dict[str, object]:
-        """The texts of one call's rows, as `protocol.encoding.EncodeHeader` has them."""
-        relations = len(self.relations)
-        return {
-            "entity_texts": {i: {"name": self.entities[row]} for i, row in enumerate(call.entity_rows)},
-            # Reciprocal relations follow the plain ones and share their names; the template says which side is asked.
-            "relation_texts": {
-                i: {"name": self.relations[row % relations]} for i, row in enumerate(call.relation_rows)
-            },
-        }
-
-
-def _readable(name: str) -> str:
-    return name.replace("_", " ").strip() or name
+    def add(self, rows: Sequence[NDArray[np.integer]], found: Sequence[Floats]) -> None:
+        """Add those of a part's entities and relations, which stand for the given rows."""
+        self.entities[rows[0]] += found[0]
+        self.relations[rows[1]] += found[1]
 
 
 class ScorerClient:
-    """An `Encoder` that asks the scorer service.
+    """A `FrozenModel` that asks the scorer service.
 
     Args:
         service: Where the scorer is.
-        names: What to send beside the vectors; nothing by default.
 
     Raises:
         ServiceUnreachable, ProblemError: As `Service` says; every call may.
     """
 
-    def __init__(self, service: Service, names: Names | None = None) -> None:
-        self.service, self.names = service, names
+    def __init__(self, service: Service) -> None:
+        self.service = service
         self._known, self.info = service.failures, self._ask()
         self._called = time.monotonic()
         self.hidden = self.info.hidden
 
-    @property
-    def identity(self) -> ScorerIdentity:
-        """What a training is fixed to."""
-        return ScorerIdentity(**{field: getattr(self.info, field) for field in ScorerIdentity.model_fields})
+    def identity(self, local: LocalSettings) -> ScorerIdentity:
+        """What a training with these settings is fixed to.
 
-    def require(self, wanted: ScorerIdentity) -> None:
+        Raises:
+            WrongScorer: The scorer cannot be read so.
+        """
+        said = {field: getattr(self.info, field) for field in ScorerIdentity.model_fields}
+        if local.readout != "state":
+            said["query_hash"] = self._template_hash(local.readout)
+        if local.texts != "descriptions":
+            said["description_tokens"] = None
+        return ScorerIdentity(**said)
+
+    def require(self, wanted: ScorerIdentity, local: LocalSettings) -> None:
         """Refuse to work for a training that is fixed to another scorer.
 
         Raises:
-            WrongScorer: Its weights, dtype, quantisation or templates differ.
+            WrongScorer: Its weights, dtype, quantisation or templates differ, or where it cuts the descriptions sent.
         """
-        mine = self.identity
+        mine = self.identity(local)
         if differs := [field for field in _EXACTLY if getattr(mine, field) != getattr(wanted, field)]:
             raise WrongScorer(
                 f"the scorer at {self.service.url} serves {mine.model} ({mine.revision[:12]}), but the training is "
@@ -107,43 +98,85 @@ class ScorerClient:
 
     def gradient(self, call: EncoderCall, grad_states: Floats) -> tuple[Floats, Floats]:
         """d(loss)/d(vectors) of entities [n, k, hidden] and relations [m, k, hidden], summed over the calls."""
-        entities, relations = np.zeros_like(call.entities), np.zeros_like(call.relations)
+        total = Gradients(call)
         for queries in self._parts(call):
-            part, entity_rows, relation_rows = call.part(queries)
-            found = self._gradient(part, grad_states[queries])
-            entities[entity_rows] += found[0]
-            relations[relation_rows] += found[1]
-        return entities, relations
+            part, *rows = call.part(queries)
+            total.add(rows, self._gradient(part, grad_states[queries]))
+        return total.entities, total.relations
 
-    def _parts(self, call: EncoderCall) -> Iterator[slice]:
-        """Queries in parts that are within the limits, whatever they share."""
-        limits = self.info.limits
-        numbers = (call.entities.shape[1] + call.relations.shape[1] + 1) * self.hidden
-        room = limits.max_body_bytes - HEADER_BYTES
-        most = min(
-            limits.max_prompts,
-            limits.max_slots,
-            limits.max_call_tokens // limits.max_prompt_tokens,
-            room // (4 * numbers + (NAME_BYTES if self.names else 0)),
-        )
-        for start in range(0, len(call.queries), max(1, most)):
-            yield slice(start, start + max(1, most))
+    def score(self, call: ScoreCall) -> Floats:
+        """Scores of the triples, float32 [t], in as many calls as the scorer's limits ask for."""
+        return np.concatenate([self._score(call.part(triples)[0]) for triples in self._parts(call)])
+
+    def score_gradient(self, call: ScoreCall, loss: Loss, group: int) -> tuple[float, Floats, Floats]:
+        """A loss of groups of triples, and its gradients as of `gradient`: the mean of the calls', by their groups."""
+        total, value = Gradients(call), 0.0
+        for triples in self._parts(call, group):
+            part, *rows = call.part(triples)
+            share = len(part.triples) / len(call.triples)
+            of_part, *gradients = self._score_gradient(part, loss, group)
+            value += share * of_part
+            total.add(rows, [np.float32(share) * gradient for gradient in gradients])
+        return value, total.entities, total.relations
+
+    def _parts(self, call: EncoderCall | ScoreCall, group: int = 1) -> Iterator[slice]:
+        return parts(call, self.info.limits, self.hidden, group)
 
     def _encode(self, call: EncoderCall, keep: bool) -> Floats:
         sizes = {"q": len(call.queries), "hidden": self.hidden}
-        return self._post("/encode", self._body(call, {}, keep=keep), ENCODE_REPLY_TENSORS, sizes)["states"]
+        body, made_by = encode_body(call, {}, keep=keep), self.info.query_hash
+        return self._post("/encode", body, ENCODE_REPLY_TENSORS, sizes, made_by)[0]["states"]
 
-    def _gradient(self, call: EncoderCall, grad_states: Floats) -> tuple[Floats, Floats]:
-        body = self._body(call, {"grad_states": grad_states})
-        sizes = {"n": len(call.entities), "m": len(call.relations), "hidden": self.hidden}
-        sizes |= {"k": call.entities.shape[1], "l": call.relations.shape[1]}
-        gradients = self._post("/encode/gradient", body, ENCODE_GRADIENT_REPLY_TENSORS, sizes)
-        return gradients["entities"], gradients["relations"]
+    def _gradient(self, call: EncoderCall, grad_states: Floats) -> list[Floats]:
+        body, made_by = encode_body(call, {"grad_states": grad_states}), self.info.query_hash
+        specs, sizes = ENCODE_GRADIENT_REPLY_TENSORS, self._sizes(call)
+        found, _ = self._post("/encode/gradient", body, specs, sizes, made_by)
+        return [found["entities"], found["relations"]]
+
+    def _score(self, call: ScoreCall) -> Floats:
+        body, made_by = score_body(call, {}, template=TEMPLATES[call.readout]), self._template_hash(call.readout)
+        return self._post("/score", body, SCORE_REPLY_TENSORS, {"t": len(call.triples)}, made_by)[0]["scores"]
+
+    def _score_gradient(self, call: ScoreCall, loss: Loss, group: int) -> tuple[float, Floats, Floats]:
+        groups = np.repeat(np.arange(len(call.triples) // group, dtype=np.int32), group)
+        said = {"template": TEMPLATES[call.readout], "loss": loss.model_dump()}
+        body, made_by = score_body(call, {"groups": groups}, **said), self._template_hash(call.readout)
+        specs, sizes = SCORE_GRADIENT_REPLY_TENSORS, self._sizes(call) | {"t": len(call.triples)}
+        found, message = self._post("/score/gradient", body, specs, sizes, made_by)
+        if not isinstance(value := message.get("loss"), float):
+            raise InvalidRequest.of("message.loss", "is missing from the scorer's reply")
+        return value, found["entities"], found["relations"]
+
+    def _sizes(self, call: EncoderCall | ScoreCall) -> dict[str, int]:
+        """Of gradients."""
+        return {
+            "n": len(call.entities),
+            "m": len(call.relations),
+            "k": call.entities.vectors.shape[1],
+            "l": call.relations.vectors.shape[1],
+            "hidden": self.hidden,
+        }
+
+    def _template_hash(self, readout: PointwiseReadout) -> str:
+        """The hash of the template that asks for a triple's score.
+
+        Raises:
+            WrongScorer: The scorer has none.
+        """
+        template = self.info.templates.get(TEMPLATES[readout])
+        if template is None or readout not in template.readouts:
+            raise WrongScorer(f"the scorer at {self.service.url} has no readout `{readout}` for its model's tokenizer")
+        return template.hash
 
     def _post(
-        self, path: str, body: bytes, specs: Mapping[str, tensors.TensorSpec], sizes: Mapping[str, int]
-    ) -> dict[str, NDArray[Any]]:
-        """A reply's tensors. A scorer that was started anew as another one in mid-training is refused.
+        self,
+        path: str,
+        body: bytes,
+        specs: Mapping[str, tensors.TensorSpec],
+        sizes: Mapping[str, int],
+        template_hash: str,
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """A reply's tensors and message. A scorer that was started anew as another one in mid-training is refused.
 
         Replies say their revision and templates. Precision is in `/info` alone, which is read again after a failure.
         """
@@ -160,13 +193,13 @@ class ScorerClient:
         if self.service.failures != self._known:
             self._ask_again()
         made_by = (message.get("revision"), message.get("template_hash"))
-        if made_by != (self.info.revision, self.info.query_hash):
+        if made_by != (self.info.revision, template_hash):
             raise self._another()
-        return arrays
+        return arrays, message
 
     def _ask_again(self) -> None:
         now = self._ask()
-        if any(getattr(now, field) != getattr(self.info, field) for field in _EXACTLY):
+        if _fixed(now) != _fixed(self.info):
             raise self._another()
         # Its limits may have changed.
         self._known, self.info = self.service.failures, now
@@ -180,12 +213,7 @@ class ScorerClient:
             "former model and revision, and start again: nothing that was trained is lost"
         )
 
-    def _body(self, call: EncoderCall, extra: Mapping[str, NDArray[np.float32]], **said: object) -> bytes:
-        arrays: dict[str, NDArray[Any]] = {
-            "entities": call.entities,
-            "relations": call.relations,
-            "queries": call.queries,
-            "sides": call.sides,
-        }
-        message = {"layer": call.layer} | (self.names.message(call) if self.names else {})
-        return tensors.encode(arrays | dict(extra), message | said)
+
+def _fixed(info: Info) -> list[object]:
+    """What must be as it was where a scorer is started anew."""
+    return [*(getattr(info, field) for field in _EXACTLY), *(info.templates.get(name) for name in TEMPLATES.values())]

@@ -29,6 +29,7 @@ from protocol.problems import (
 )
 from protocol.signatures import Signer, content_digest
 from protocol.tensors import MEDIA_TYPE
+from trainer.reports import Report
 
 GIVE_UP_AFTER = 300.0
 """Seconds without an answer after which a call fails: long enough for a service to be started again."""
@@ -41,7 +42,6 @@ JSON = "application/json"
 FAILURES = {500, 502, 504}
 """A service, or a proxy in front of it, failed on a call that may succeed later."""
 
-Report = Callable[[str], None]
 T = TypeVar("T")
 
 

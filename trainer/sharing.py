@@ -1,26 +1,33 @@
 """What of a model goes to the coordinator and what stays: FedE shares entity rows, FedR (Zhang et al., 2022) relations.
 
+Dense tensors are shared as well, but for those that the training leaves to each client, as a local adapter.
+
 On the wire a relation has one row: its plain vector, and behind it that of its reciprocal relation where the
 interaction has one.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protocol.trainings import Share, TrainingSettings
+from protocol.trainings import DENSE_PREFIX, Dense, LocalSettings, Share, TrainingSettings
 from trainer.graph import Graph, Triples
 from trainer.interactions import Interaction
-from trainer.local import fresh_entities, fresh_relations
+from trainer.interactions.llama_adapter import PREFIX as ADAPTER_PREFIX
+from trainer.local import fresh_dense, fresh_entities, fresh_relations
 from trainer.model import Array
 from trainer.seeds import seed_of
 
 
 class NotShared(Exception):
     """A training shares more than its client agreed to; the message says what, and the way out."""
+
+
+TextsConsent = Literal["none", "names", "descriptions"]
+"""The most that a client says of its rows in words, from nothing to all."""
 
 
 def require_told(settings: TrainingSettings, told: Share) -> None:
@@ -37,28 +44,52 @@ def require_told(settings: TrainingSettings, told: Share) -> None:
         )
 
 
+def require_texts(settings: TrainingSettings, agreed: TextsConsent) -> None:
+    """Refuse a training that tells scorers more in words than the client agreed to. Numbers tell nothing.
+
+    Raises:
+        NotShared: It does.
+    """
+    wanted, order = settings.local.texts, get_args(TextsConsent)
+    if settings.interaction == "llama" and wanted != "anonymised" and order.index(wanted) > order.index(agreed):
+        raise NotShared(
+            f"the training sends the scorer {wanted}, and this client agreed to {agreed}; where you agree to that and "
+            f"trust the scorer that you named, join with --texts {wanted}"
+        )
+
+
+def shared_dense(interaction: Interaction, dim: int, local: LocalSettings) -> dict[str, Dense]:
+    """The dense tensors that all clients share, for entity rows of `dim` columns."""
+    dense = interaction.dense(dim, local)
+    return {name: d for name, d in dense.items() if local.adapter == "shared" or not name.startswith(ADAPTER_PREFIX)}
+
+
 def relation_columns(interaction: Interaction, dim: int) -> int:
     """Columns of a relation's row on the wire, for entity rows of `dim` columns."""
     return interaction.relation_width(dim) * (2 if interaction.reciprocal else 1)
 
 
-def own_tables(share: Share) -> tuple[str, ...]:
-    """Which of `entities` and `relations` stay at the client."""
-    return {"entities": ("relations",), "relations": ("entities",), "both": ()}[share]
-
-
 def own_rows(state: Mapping[str, Array], settings: TrainingSettings) -> dict[str, Array]:
     """The part of a model's state that stays at the client."""
-    return {name: state[name] for name in own_tables(settings.share)}
+    shared = {DENSE_PREFIX + name for name in settings.dense}
+    shared |= {"entities": {"entities"}, "relations": {"relations"}, "both": {"entities", "relations"}}[settings.share]
+    return {name: array for name, array in state.items() if name not in shared}
 
 
 def fresh_rows(graph: Graph, interaction: Interaction, settings: TrainingSettings, name: str) -> dict[str, Array]:
-    """The rows that stay at the client called `name`, as they are before its first round."""
-    make = {"entities": fresh_entities, "relations": fresh_relations}
+    """The rows that stay at the client called `name`, and its own dense tensors, as they are before its first round."""
+
+    def generator(part: str) -> torch.Generator:
+        return torch.Generator().manual_seed(seed_of(settings.seed, name, part))
+
     rows = {}
-    for table in own_tables(settings.share):
-        generator = torch.Generator().manual_seed(seed_of(settings.seed, name, table))
-        rows[table] = make[table](graph, interaction, settings, generator)
+    if settings.share == "entities":
+        rows["relations"] = fresh_relations(graph, interaction, settings, generator("relations"))
+    if settings.share == "relations":
+        rows["entities"] = fresh_entities(graph, interaction, settings, generator("entities"))
+    for tensor, dense in interaction.dense(settings.dim, settings.local).items():
+        if tensor not in settings.dense:
+            rows[DENSE_PREFIX + tensor] = fresh_dense(dense, generator(tensor))
     return rows
 
 
@@ -66,7 +97,7 @@ def to_wire(
     state: Mapping[str, Array], train: Triples, interaction: Interaction, settings: TrainingSettings
 ) -> dict[str, NDArray[Any]]:
     """The tensors of an update, as `protocol.trainings.update_tensors` has them."""
-    own = own_tables(settings.share)
+    own = own_rows(state, settings)
     shared: dict[str, NDArray[Any]] = {name: array for name, array in state.items() if name not in own}
     if "relations" in shared and interaction.reciprocal:
         shared["relations"] = np.concatenate(np.split(state["relations"], 2), axis=1)

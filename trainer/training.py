@@ -64,6 +64,8 @@ class Trainer:
             states = {}
             for number, parameter in enumerate(optimizer.param_groups[0]["params"]):
                 key = f"adam.{names[parameter]}"
+                if f"{key}.step" not in arrays:
+                    continue  # nothing has moved it
                 moments = {m: torch.from_numpy(arrays[f"{key}.{m}"].copy()) for m in ("exp_avg", "exp_avg_sq")}
                 assert moments["exp_avg"].shape == parameter.shape
                 step = torch.from_numpy(arrays[f"{key}.step"].copy()).reshape(())

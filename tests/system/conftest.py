@@ -26,13 +26,15 @@ def nothing() -> None:
 class System:
     """Services and clients of one test, with their secrets, data and homes in one folder."""
 
-    def __init__(self, folder: Path, processes: Processes) -> None:
+    def __init__(self, folder: Path, processes: Processes, data: bool = True) -> None:
         self.folder, self.processes = folder, processes
         self.coordinator_port = free_port()
         self.coordinator_url = f"http://{LOOPBACK}:{self.coordinator_port}"
         self.scorer_url: str | None = None
         for name in ("shared-key", "invitation", "operator"):
             (folder / name).write_text(secrets.token_hex(32))
+        if not data:
+            return
         if SHARED.is_dir():
             (folder / "data").symlink_to(SHARED)
         else:

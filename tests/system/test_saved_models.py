@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.system.conftest import System
 
 
@@ -12,10 +14,11 @@ def mrr(log: Path) -> str:
     return found[1]
 
 
-def test_a_model_trained_with_names_is_evaluated_with_names(system: System) -> None:
+@pytest.mark.parametrize("form", [["--texts", "names"], ["--texts", "anonymised", "--no-vectors"]], ids=" ".join)
+def test_a_model_is_evaluated_with_the_words_that_it_was_trained_with(system: System, form: list[str]) -> None:
     scorer = ["--scorer", system.start_scorer()]
     data, out = str(system.folder / "data" / "client_0"), str(system.folder / "model")
-    options = ["--interaction", "llama", "--names", "--rounds", "6", "--local-epochs", "1", "--out", out, *scorer]
+    options = ["--interaction", "llama", *form, "--rounds", "6", "--local-epochs", "1", "--out", out, *scorer]
     trained = system.processes.start("train", ["trainer", "train", data, *options])
     system.wait([trained])
     evaluated = system.processes.start("evaluate", ["trainer", "evaluate", out, "--data", data, *scorer])

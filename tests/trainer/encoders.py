@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.interactions.llama import EncoderCall, Floats
+from trainer.interactions.llama_calls import EncoderCall, Floats
 
 HIDDEN = 5
 
@@ -43,8 +43,8 @@ class TinyEncoder:
         return entities.grad.numpy(), relations.grad.numpy()
 
     def _run(self, call: EncoderCall) -> tuple[Tensor, Tensor, Tensor]:
-        entities = torch.from_numpy(call.entities.copy()).requires_grad_()
-        relations = torch.from_numpy(call.relations.copy()).requires_grad_()
+        entities = torch.from_numpy(call.entities.vectors.copy()).requires_grad_()
+        relations = torch.from_numpy(call.relations.vectors.copy()).requires_grad_()
         queries, sides = (torch.from_numpy(c.astype(np.int64)) for c in (call.queries, call.sides))
         with torch.enable_grad():
             return self.states(entities, relations, queries, sides), entities, relations

@@ -14,14 +14,14 @@ from protocol.problems import InvalidRequest
 from protocol.trainings import InteractionName, Share, TrainingSettings
 from trainer.checkpoints import HomeUnusable
 from trainer.coordinator import Coordinator
-from trainer.federation import Participant
+from trainer.federation import InteractionFor, Participant
 from trainer.graph import Graph, write_folder
 from trainer.home import Home
 from trainer.interactions import interaction_of
 from trainer.membership import join, opaque_order, sign
 from trainer.results import ClientResult
 from trainer.service import Service
-from trainer.sharing import NotShared
+from trainer.sharing import NotShared, TextsConsent
 
 from .stand_in import INVITATION, TRAINING, StandIn, coordinator, once
 from .support import Reply, small_settings
@@ -44,8 +44,10 @@ class Run:
     folder: Path
     graph: Graph
     share: Share = "entities"
+    consent: TextsConsent = "none"
     said: list[str] = field(default_factory=list)
     doing: Callable[[str], None] = lambda text: None
+    made: InteractionFor = lambda settings: interaction_of(settings.interaction)
 
     def start(self, stand_in: StandIn) -> list[ClientResult]:
         home, graph = Home(self.folder), opaque_order(self.graph, KEY)
@@ -53,10 +55,8 @@ class Run:
             calls = Coordinator(service)
             sign(calls, home)
             who = join(calls, home, graph, "clinic", KEY, INVITATION, self.share)
-            one = Participant(
-                who, "clinic", graph, calls, home, lambda s: interaction_of(s.interaction), False, self.said.append
-            )
-            return Participant(**vars(one) | {"share": self.share, "now": lambda text: self.doing(text)}).run()
+            reports = self.said.append, lambda text: self.doing(text)
+            return Participant(who, "clinic", graph, calls, home, self.made, *reports, self.share, self.consent).run()
 
     def until_it_ends(self, stand_in: StandIn) -> tuple[list[ClientResult], int]:
         """Start it again whenever it is interrupted; its rows, and how often that was."""

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from protocol.messages import HEAD, TAIL
 from protocol.trainings import InteractionName, LocalSettings
-from trainer.interactions import CLASSIC, Dropout, Interaction, Tables, interaction_of
+from trainer.interactions import CLASSIC, Dropout, QueryInteraction, Tables, interaction_of
 from trainer.interactions.mlp import WIDTH
 from trainer.interactions.rotate import RADIANS
 
@@ -17,12 +17,12 @@ TRIPLES = [(0, 0, 1), (2, 1, 3), (4, 2, 4), (6, 0, 5)]
 EVERY = [(g, r, s) for g in range(ENTITIES) for r in range(RELATIONS) for s in (TAIL, HEAD)]
 
 
-def tables_of(interaction: Interaction) -> Tables:
+def tables_of(interaction: QueryInteraction) -> Tables:
     rows = RELATIONS * (2 if interaction.reciprocal else 1)
     return float64_tables(ENTITIES, rows, DIM, interaction.relation_width(DIM), interaction.dense(DIM, LocalSettings()))
 
 
-def scores(interaction: Interaction, tables: Tables, *rows: tuple[int, int, int]) -> Tensor:
+def scores(interaction: QueryInteraction, tables: Tables, *rows: tuple[int, int, int]) -> Tensor:
     return interaction.compare(interaction.query(tables, batch(queries(*rows))), tables.entities)
 
 

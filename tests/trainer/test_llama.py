@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from protocol.encoding import Layer
@@ -18,7 +19,8 @@ from .support import batch, float64_tables, queries
 
 DIM, SLOTS = 4, 3
 ASKED = queries((5, 1, TAIL), (2, 0, HEAD), (5, 1, HEAD), (5, 0, TAIL), (2, 1, TAIL))
-DENSE = Llama(TinyEncoder(SLOTS)).dense(DIM, LocalSettings(vectors_per_slot=SLOTS))
+LOCAL = LocalSettings(vectors_per_slot=SLOTS)
+DENSE = Llama(TinyEncoder(SLOTS), LOCAL).dense(DIM, LOCAL)
 
 
 def tables_of(dtype: torch.dtype) -> Tables:
@@ -52,7 +54,11 @@ def leaves(tables: Tables) -> dict[str, Tensor]:
 @pytest.mark.parametrize("layer", ["last", "middle", 1])
 def test_scores_and_gradients_through_the_scorer_are_those_of_plain_autograd(layer: Layer) -> None:
     encoder = TinyEncoder(SLOTS)
-    llama, ours, reference = Llama(encoder, layer), tables_of(torch.float32), tables_of(torch.float64)
+    llama, ours, reference = (
+        Llama(encoder, LOCAL.model_copy(update={"layer": layer})),
+        tables_of(torch.float32),
+        tables_of(torch.float64),
+    )
     found = llama.compare(llama.query(ours, batch(ASKED)), ours.entities)
     expected = plain(reference, encoder, normed=layer != "last") @ reference.entities.T
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
@@ -69,11 +75,11 @@ def test_scores_and_gradients_through_the_scorer_are_those_of_plain_autograd(lay
 
 def test_every_row_is_sent_once_and_queries_point_at_it() -> None:
     encoder = TinyEncoder(SLOTS)
-    Llama(encoder).query(tables_of(torch.float32), batch(ASKED))
+    Llama(encoder, LOCAL).query(tables_of(torch.float32), batch(ASKED))
     (call,) = encoder.calls
-    assert call.entity_rows.tolist() == [2, 5]
-    assert call.relation_rows.tolist() == [0, 1]
-    assert call.entities.shape == call.relations.shape == (2, SLOTS, HIDDEN)
+    every = F.linear(tables_of(torch.float32).entities, tables_of(torch.float32).dense["adapter.entity"])
+    np.testing.assert_allclose(call.entities.vectors.reshape(2, -1), every[[2, 5]].detach().numpy(), atol=1e-6)
+    assert call.entities.vectors.shape == call.relations.vectors.shape == (2, SLOTS, HIDDEN)
     assert call.queries.dtype == np.int32
     assert call.queries.tolist() == [[1, 1], [0, 0], [1, 1], [1, 0], [0, 1]]
     assert call.sides.dtype == np.uint8
@@ -82,18 +88,18 @@ def test_every_row_is_sent_once_and_queries_point_at_it() -> None:
 
 def test_the_gradient_is_asked_for_with_the_vectors_that_were_encoded() -> None:
     encoder = TinyEncoder(SLOTS)
-    llama, tables = Llama(encoder), tables_of(torch.float32)
+    llama, tables = Llama(encoder, LOCAL), tables_of(torch.float32)
     state = llama.query(tables, batch(ASKED, Dropout(0.5, torch.Generator().manual_seed(0))))
     state.sum().backward()
     forward, backward = encoder.calls
-    np.testing.assert_array_equal(forward.entities, backward.entities)
+    np.testing.assert_array_equal(forward.entities.vectors, backward.entities.vectors)
     np.testing.assert_array_equal(forward.queries, backward.queries)
 
 
 def test_no_gradient_is_asked_for_where_none_is_needed() -> None:
     encoder = TinyEncoder(SLOTS)
     with torch.no_grad():
-        Llama(encoder).query(tables_of(torch.float32), batch(ASKED))
+        Llama(encoder, LOCAL).query(tables_of(torch.float32), batch(ASKED))
     assert len(encoder.calls) == 1
 
 
@@ -112,7 +118,7 @@ def test_it_trains_on_what_the_scorer_returns(small: Graph, loss: str) -> None:
     identity = ScorerIdentity(model="m", revision="r", dtype="float32", query_hash="q", hidden=HIDDEN)
     local = LocalSettings(loss=loss, learning_rate=0.02, vectors_per_slot=SLOTS, negatives=8, margin=1.0)
     settings = training_settings("llama", encoder, identity, dim=8, local=local)
-    model = fresh_model(small, Llama(encoder), settings, seed=0)
+    model = fresh_model(small, Llama(encoder, LOCAL), settings, seed=0)
     before = model.state()
     trainer = Trainer(model, Answers.of(small.train), local, seed=0)
     losses = [trainer.epoch(done=0.0) for _ in range(80)]

@@ -4,8 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from protocol.trainings import InteractionName, LocalSettings, ScorerIdentity, TrainingSettings
-from trainer.interactions import Encoder, interaction_of
-from trainer.presets import DEFAULT, training_settings
+from trainer.interactions import FrozenModel, interaction_of
+from trainer.presets import DEFAULT, llama_changes, training_settings
 
 from .encoders import HIDDEN, TinyEncoder
 
@@ -13,7 +13,7 @@ NAMES: tuple[InteractionName, ...] = get_args(InteractionName)
 IDENTITY = ScorerIdentity(model="tiny", revision="r1", dtype="float32", query_hash="q1", hidden=HIDDEN)
 
 
-def needs(name: InteractionName) -> tuple[Encoder | None, ScorerIdentity | None]:
+def needs(name: InteractionName) -> tuple[FrozenModel | None, ScorerIdentity | None]:
     return (TinyEncoder(1), IDENTITY) if name == "llama" else (None, None)
 
 
@@ -46,3 +46,20 @@ def test_a_change_out_of_bounds_is_refused() -> None:
         training_settings("transe", None, None, rounds=0)
     with pytest.raises(ValidationError, match="dim"):
         training_settings("complex", None, None, dim=5)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"adapter": "none"}, {"vectors_per_slot": 1}),
+        ({"readout": "verdict"}, {"batch_size": 32, "negatives": 16, "vectors_per_slot": 4}),
+        ({"readout": "number", "negatives": 3}, {"batch_size": 32, "negatives": 3}),
+        ({"texts": "names", "vectors": False}, {"batch_size": 128, "layer": "middle"}),
+    ],
+)
+def test_a_form_of_llama_fits_its_preset(given: dict[str, object], expected: dict[str, object]) -> None:
+    base = DEFAULT["llama"].local.model_dump() | llama_changes(given) | given
+    local = LocalSettings.model_validate(base)
+    assert {name: getattr(local, name) for name in expected} == expected
+    settings = training_settings("llama", TinyEncoder(1), IDENTITY, local=local)
+    assert settings.dim == (HIDDEN if local.adapter == "none" else 256)

@@ -12,6 +12,8 @@ from trainer.interactions import interaction_of
 from trainer.local import fresh_model
 from trainer.model import Model
 from trainer.saved import ModelMissing, read_card, read_model, save_fusion, save_model
+from trainer.slot_texts import SlotTexts
+from trainer.texts import Text
 
 from .support import queries, small_settings
 
@@ -77,6 +79,15 @@ def test_a_description_that_is_none_is_named(tmp_path: Path, content: str) -> No
     (tmp_path / "model.json").write_text(content)
     with pytest.raises(ModelMissing, match=r"model\.json: not the description of a model"):
         read_card(tmp_path)
+
+
+def test_what_the_scorer_is_told_stands_in_the_description(tmp_path: Path, small: Graph) -> None:
+    texts = SlotTexts([Text("a", "of a"), Text("b")], [Text("r")])
+    model = fresh_model(small, interaction_of("transe"), small_settings("transe"), 0)
+    save_model(tmp_path, small, "isolation", small_settings("transe"), model.state(), texts)
+    assert read_card(tmp_path).texts == texts
+    save_fusion(tmp_path, small, small_settings("transe"), Fusion(np.ones((2, 2), dtype=np.float32)))
+    assert read_card(tmp_path).texts is None
 
 
 def test_nothing_half_written_is_left(tmp_path: Path, small: Graph) -> None:

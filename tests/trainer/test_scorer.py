@@ -13,19 +13,21 @@ import torch
 
 from protocol import tensors
 from protocol.encoding import ENCODE_GRADIENT_TENSORS, ENCODE_TENSORS, EncodeHeader, Layer
-from protocol.info import Info, Limits
+from protocol.info import Info, Limits, TemplateInfo
 from protocol.problems import Busy, InvalidRequest, NotReady
-from protocol.trainings import ScorerIdentity
-from trainer.graph import Graph
+from protocol.trainings import LocalSettings, ScorerIdentity
 from trainer.inputs import UsageError, settings_of
 from trainer.interactions import Llama
-from trainer.interactions.llama import EncoderCall
-from trainer.scorer import Names, ScorerClient, WrongScorer
+from trainer.interactions.llama_calls import EncoderCall, Slots
+from trainer.prompting import Prompting
+from trainer.scorer import ScorerClient, WrongScorer
 from trainer.service import Service
+from trainer.slot_texts import SlotTexts
+from trainer.texts import Text
 
 from .encoders import HIDDEN, TinyEncoder
 from .support import DROP, Loopback, Reply, batch, loopback
-from .test_llama import ASKED, SLOTS, leaves, tables_of
+from .test_llama import ASKED, LOCAL, SLOTS, leaves, tables_of
 
 LIMITS = Limits(**(dict.fromkeys(Limits.model_fields, 1 << 20) | {"max_prompt_tokens": 64}))
 INFO = Info(
@@ -34,13 +36,13 @@ INFO = Info(
     batch_tokens=64, merge=True, keep_seconds=1.0, limits=LIMITS,
 )  # fmt: skip
 MADE_BY = {"revision": INFO.revision, "template_hash": INFO.query_hash}
-GRAPH = Graph.from_names({"train": [(f"some_entity_{e}", f"rel_{e % 2}", f"some_entity_{e + 1}") for e in range(7)]})
+TEXTS = SlotTexts([Text(f"e{e}", f"of e{e}" if e % 2 else None) for e in range(8)], [Text("r0"), Text("r1")])
 
 
 def decoded(arrays: dict[str, tensors.Array]) -> EncoderCall:
     """A call as the scorer reads it from the wire."""
-    columns = [arrays[name] for name in ("entities", "relations", "queries", "sides")]
-    return EncoderCall(*columns, np.arange(0), np.arange(0))
+    slots = [Slots(arrays[name]) for name in ("entities", "relations")]
+    return EncoderCall(*slots, arrays["queries"], arrays["sides"])
 
 
 def tiny_scorer(path: str, body: bytes) -> Reply:
@@ -72,7 +74,7 @@ def test_a_batch_over_the_scorers_limits_goes_in_several_calls(monkeypatch: pyte
         )
         with loopback(tiny_scorer) as server, Service("scorer", server.url, None, print) as service:
             tables = tables_of(torch.float32)
-            query = Llama(ScorerClient(service)).query(tables, batch(ASKED))
+            query = Llama(ScorerClient(service), LOCAL).query(tables, batch(ASKED))
             query.square().sum().backward()
             calls = -(-len(query) // most)
             assert [path for _, path, _, _ in server.seen].count("/encode") == calls
@@ -101,7 +103,7 @@ def test_a_query_over_http_and_its_gradient_are_those_in_process(service: Servic
     found = {}
     for name, encoder in (("http", ScorerClient(service)), ("here", TinyEncoder(SLOTS))):
         tables = tables_of(torch.float32)
-        query = Llama(encoder).query(tables, batch(ASKED))
+        query = Llama(encoder, LOCAL).query(tables, batch(ASKED))
         query.square().sum().backward()
         found[name] = [query.detach(), *(t.grad for t in leaves(tables).values())]
     for over_http, here in zip(found["http"], found["here"], strict=True):
@@ -109,18 +111,19 @@ def test_a_query_over_http_and_its_gradient_are_those_in_process(service: Servic
         assert torch.equal(over_http, here)
 
 
-def test_no_name_goes_along_by_default(server: Loopback, service: Service) -> None:
-    Llama(ScorerClient(service)).query(tables_of(torch.float32), batch(ASKED)).sum().backward()
+def test_no_word_goes_along_by_default(server: Loopback, service: Service) -> None:
+    Llama(ScorerClient(service), LOCAL).query(tables_of(torch.float32), batch(ASKED)).sum().backward()
     assert [path for _, path, _, _ in server.seen] == ["/info", "/encode", "/encode/gradient"]
     assert header(server) == EncodeHeader()
     server.seen.pop()
     assert header(server) == EncodeHeader(keep=True)
-    assert not any(word in body for *_, body in server.seen for word in (b"some", b"entity", b"rel_"))
 
 
 @pytest.mark.parametrize("layer", ["middle", 1])
 def test_the_layer_of_the_training_is_read_forth_and_back(server: Loopback, service: Service, layer: Layer) -> None:
-    Llama(ScorerClient(service), layer).query(tables_of(torch.float32), batch(ASKED)).sum().backward()
+    Llama(ScorerClient(service), LOCAL.model_copy(update={"layer": layer})).query(
+        tables_of(torch.float32), batch(ASKED)
+    ).sum().backward()
     assert [path for _, path, _, _ in server.seen] == ["/info", "/encode", "/encode/gradient"]
     assert header(server).layer == layer
     server.seen.pop()
@@ -139,38 +142,56 @@ def test_a_layer_that_the_model_lacks_is_refused(service: Service, layer: int) -
 
 def test_what_is_ranked_need_not_be_kept_by_the_scorer(server: Loopback, service: Service) -> None:
     with torch.no_grad():
-        Llama(ScorerClient(service)).query(tables_of(torch.float32), batch(ASKED))
+        Llama(ScorerClient(service), LOCAL).query(tables_of(torch.float32), batch(ASKED))
     assert not header(server).keep
 
 
-def test_names_that_are_switched_on_belong_to_their_rows(server: Loopback, service: Service) -> None:
-    Llama(ScorerClient(service, Names.of(GRAPH.entities, GRAPH.relations))).query(
-        tables_of(torch.float32), batch(ASKED)
-    ).sum().backward()
+def test_texts_belong_to_their_rows(server: Loopback, service: Service) -> None:
+    llama = Llama(ScorerClient(service), LOCAL, Prompting(TEXTS))
+    llama.query(tables_of(torch.float32), batch(ASKED)).sum().backward()
     sent = header(server).model_dump(exclude_unset=True)
-    assert sent["entity_texts"] == {0: {"name": "some entity 2"}, 1: {"name": "some entity 5"}}
-    assert sent["relation_texts"] == {0: {"name": "rel 0"}, 1: {"name": "rel 1"}}
+    assert sent["entity_texts"] == {0: {"name": "e2"}, 1: {"name": "e5", "description": "of e5"}}
+    assert sent["relation_texts"] == {0: {"name": "r0"}, 1: {"name": "r1"}}
 
 
-def test_a_reciprocal_relation_is_called_as_its_plain_one() -> None:
-    nothing = np.zeros((0, 1, HIDDEN), np.float32)
-    call = EncoderCall(
-        nothing, nothing, np.zeros((0, 2), np.int32), np.zeros(0, np.uint8), *map(np.array, ([0], [1, 3]))
-    )
-    assert Names.of(GRAPH.entities, GRAPH.relations).message(call)["relation_texts"] == {
-        0: {"name": "rel 1"},
-        1: {"name": "rel 1"},
-    }
+VERDICT = LocalSettings(readout="verdict")
 
 
-def test_a_name_of_underscores_is_not_made_empty() -> None:
-    assert Names.of(["__", "a_b"], ["_"]) == Names(["__", "a b"], ["_"])
+def test_a_scorer_that_cannot_be_read_so_is_named(service: Service) -> None:
+    with pytest.raises(WrongScorer, match="has no readout `verdict`"):
+        ScorerClient(service).identity(VERDICT)
+
+
+@pytest.mark.parametrize("then", ["h1", "h2"])
+def test_a_training_of_triples_is_fixed_to_their_template(monkeypatch: pytest.MonkeyPatch, then: str) -> None:
+    def serve(digest: str) -> None:
+        template = TemplateInfo(text="t", hash=digest, asks="tail", readouts=["verdict"], labels=["yes", "no"])
+        monkeypatch.setattr(sys.modules[__name__], "INFO", INFO.model_copy(update={"templates": {"triple": template}}))
+
+    serve("h1")
+    with loopback(tiny_scorer) as server, Service("scorer", server.url, None, print) as service:
+        wanted = ScorerClient(service).identity(VERDICT)
+        assert wanted.query_hash == "h1"
+        serve(then)
+        if then == "h1":
+            ScorerClient(service).require(wanted, VERDICT)
+        else:
+            with pytest.raises(WrongScorer, match="query_hash differ"):
+                ScorerClient(service).require(wanted, VERDICT)
+
+
+def test_a_training_with_descriptions_is_fixed_to_where_they_are_cut(service: Service) -> None:
+    scorer, told = ScorerClient(service), LocalSettings(texts="descriptions")
+    wanted = scorer.identity(told)
+    assert (wanted.description_tokens, scorer.identity(LOCAL).description_tokens) == (64, None)
+    with pytest.raises(WrongScorer, match="description_tokens differ"):
+        scorer.require(wanted.model_copy(update={"description_tokens": 32}), told)
 
 
 @pytest.mark.parametrize("change", [{}, {"model": "the same weights under another name"}])
 def test_the_scorer_of_the_training_is_accepted(service: Service, change: dict[str, str]) -> None:
     scorer = ScorerClient(service)
-    scorer.require(scorer.identity.model_copy(update=change))
+    scorer.require(scorer.identity(LOCAL).model_copy(update=change), LOCAL)
 
 
 @pytest.mark.parametrize(
@@ -179,9 +200,9 @@ def test_the_scorer_of_the_training_is_accepted(service: Service, change: dict[s
 )
 def test_another_scorer_is_refused_with_what_differs(service: Service, change: dict[str, object]) -> None:
     scorer = ScorerClient(service)
-    wanted = ScorerIdentity.model_validate(scorer.identity.model_dump() | change)
+    wanted = ScorerIdentity.model_validate(scorer.identity(LOCAL).model_dump() | change)
     with pytest.raises(WrongScorer, match=next(iter(change))) as refusal:
-        scorer.require(wanted)
+        scorer.require(wanted, LOCAL)
     assert service.url in str(refusal.value)
 
 
@@ -192,7 +213,7 @@ def test_a_reply_of_the_wrong_size_is_refused(shape: tuple[int, int]) -> None:
         return tiny_scorer(path, body) if path == "/info" else (200, reply)
 
     with loopback(wrong) as server, Service("scorer", server.url, None, print) as service:
-        llama = Llama(ScorerClient(service))
+        llama = Llama(ScorerClient(service), LOCAL)
         with pytest.raises(InvalidRequest, match="states"):
             llama.query(tables_of(torch.float32), batch(ASKED))
 
@@ -201,7 +222,7 @@ def test_a_reply_of_the_wrong_size_is_refused(shape: tuple[int, int]) -> None:
 def test_a_scorer_that_comes_back_with_another_model_is_noticed(
     service: Service, monkeypatch: pytest.MonkeyPatch, change: dict[str, str]
 ) -> None:
-    query = Llama(ScorerClient(service)).query(tables_of(torch.float32), batch(ASKED))
+    query = Llama(ScorerClient(service), LOCAL).query(tables_of(torch.float32), batch(ASKED))
     monkeypatch.setattr(sys.modules[__name__], "MADE_BY", MADE_BY | change)
     with pytest.raises(WrongScorer, match="another model"):
         query.sum().backward()
@@ -219,7 +240,7 @@ def trained_by(url: str) -> list[torch.Tensor]:
     """A query and its gradients over HTTP, as one batch of a training."""
     with Service("scorer", url, None, lambda text: None, give_up_after=5) as service:
         tables = tables_of(torch.float32)
-        query = Llama(ScorerClient(service)).query(tables, batch(ASKED))
+        query = Llama(ScorerClient(service), LOCAL).query(tables, batch(ASKED))
         query.square().sum().backward()
         return [query.detach(), *(t.grad for t in leaves(tables).values() if t.grad is not None)]
 

@@ -4,14 +4,34 @@ import numpy as np
 import pytest
 
 from protocol.tensors import decode, encode
-from protocol.trainings import InteractionName, Share, TrainingSettings, model_tensors, update_tensors
+from protocol.trainings import (
+    InteractionName,
+    LocalSettings,
+    ScorerIdentity,
+    Share,
+    TrainingSettings,
+    model_tensors,
+    update_tensors,
+)
 from trainer.graph import Graph
 from trainer.interactions import interaction_of
 from trainer.interactions.rotate import RADIANS
 from trainer.local import fresh_model
 from trainer.model import Model
-from trainer.sharing import NotShared, frequencies, fresh_rows, from_wire, own_rows, require_told, to_wire
+from trainer.presets import training_settings
+from trainer.sharing import (
+    NotShared,
+    frequencies,
+    fresh_rows,
+    from_wire,
+    own_rows,
+    require_texts,
+    require_told,
+    shared_dense,
+    to_wire,
+)
 
+from .encoders import HIDDEN, TinyEncoder
 from .support import queries, small_settings
 
 NAMES: list[InteractionName] = ["transe", "distmult", "complex", "rotate", "mlp"]
@@ -93,3 +113,70 @@ def test_a_training_that_shares_more_than_the_client_told_is_refused(told: Share
     with pytest.raises(NotShared, match=f"--share {share}") as refusal:
         require_told(settings, told)
     assert f"to share {told} only" in str(refusal.value)
+
+
+IDENTITY = ScorerIdentity(model="m", revision="r", dtype="float32", query_hash="q", hidden=HIDDEN)
+LLAMA = ["adapter.entity", "adapter.relation", "adapter.state"]
+
+
+def llama_settings(**local: object) -> TrainingSettings:
+    return training_settings("llama", TinyEncoder(1), IDENTITY, dim=8, local=LocalSettings.model_validate(local))
+
+
+def test_a_local_adapter_stays_with_the_relations(small: Graph) -> None:
+    settings = llama_settings(adapter="local")
+    interaction = interaction_of("llama", TinyEncoder(1), settings.local)
+    assert settings.dense == {}
+    state = fresh_model(small, interaction, settings, seed=3).state()
+    own = own_rows(state, settings)
+    assert own.keys() == {"relations", *(f"dense.{name}" for name in LLAMA)}
+    wire = to_wire(state, small.train, interaction, settings)
+    assert wire.keys() == model_tensors(settings, len(small.entities)).keys() == {"entities"}
+    again = Model.of_state(interaction, from_wire(wire, interaction) | own)
+    np.testing.assert_array_equal(again.rank_scores(ASKED), Model.of_state(interaction, state).rank_scores(ASKED))
+
+
+def test_a_local_adapter_begins_at_random_by_seed_and_name(small: Graph) -> None:
+    settings = llama_settings(adapter="local")
+    interaction = interaction_of("llama", TinyEncoder(1), settings.local)
+    rows, again, other = (fresh_rows(small, interaction, settings, name) for name in ("clinic", "clinic", "hospital"))
+    for name, dense in interaction.dense(8, settings.local).items():
+        array = rows[f"dense.{name}"]
+        assert 0.8 * dense.init < np.abs(array).max() <= dense.init
+        np.testing.assert_array_equal(array, again[f"dense.{name}"])
+        assert not np.array_equal(array, other[f"dense.{name}"])
+
+
+@pytest.mark.parametrize(
+    ("local", "shared"),
+    [
+        ({}, LLAMA),
+        ({"adapter": "none"}, []),
+        ({"adapter": "local"}, []),
+        ({"texts": "names", "vectors": False}, LLAMA[2:]),
+        ({"readout": "verdict"}, LLAMA[:2]),
+        ({"layer": "none"}, LLAMA),
+    ],
+)
+def test_what_of_an_adapter_all_clients_share(local: dict[str, object], shared: list[str]) -> None:
+    settings = LocalSettings.model_validate(local)
+    assert [*shared_dense(interaction_of("llama", TinyEncoder(1), settings), 8, settings)] == shared
+
+
+def test_a_local_adapter_is_nothing_to_a_network(small: Graph) -> None:
+    local = LocalSettings(adapter="local")
+    interaction = interaction_of("mlp", local=local)
+    assert shared_dense(interaction, 8, local) == interaction.dense(8, local)
+
+
+@pytest.mark.parametrize("agreed", ["none", "names", "descriptions"])
+@pytest.mark.parametrize("texts", ["none", "anonymised", "names", "descriptions"])
+def test_a_training_that_says_more_than_the_client_agreed_to_is_refused(agreed: str, texts: str) -> None:
+    settings = llama_settings(texts=texts)
+    more = {"none": 0, "anonymised": 0, "names": 1, "descriptions": 2}
+    if more[texts] <= more[agreed]:
+        require_texts(settings, agreed)
+    else:
+        with pytest.raises(NotShared, match=f"agreed to {agreed};.*--texts {texts}"):
+            require_texts(settings, agreed)
+    require_texts(small_settings("transe", local={"texts": texts}), "none")

@@ -9,11 +9,11 @@ from rich.console import Console
 from trainer.cli.options import (
     HERE,
     ClientName,
+    Consent,
     CoordinatorUrl,
     DataOfHome,
     Device,
     HomeFolder,
-    Names,
     Scorer,
     ScorerKeyFile,
     ShareRows,
@@ -54,7 +54,7 @@ def join(
     scorer_key_file: ScorerKeyFile = None,
     name: ClientName = None,
     home: HomeFolder = None,
-    names: Names = False,
+    texts: Consent = "none",
     share: ShareRows = "entities",
     device: Device = "cpu",
 ) -> None:
@@ -62,14 +62,15 @@ def join(
 
     **Who sees what.** The *coordinator* sees opaque keys (HMACs under a key it does not have) and trained rows of your
     entities, counts and metrics: no triple, no name, and no relation unless you `--share` them. The *scorer* (with
-    `llama`) sees the vectors and the pairs that they stand in; names only with `--names`. *Other clients* see averaged
-    rows of entities they hold.
+    `llama`) sees the vectors and the pairs that they stand in; names and descriptions only where you agree with
+    `--texts`, and triples where the training asks for the score of each. *Other clients* see averaged rows of entities
+    they hold.
 
     Kill it and start it again at any time: it goes on from its last epoch, or begins to conclude anew.
 
     Example: `tripleherd join --data data/umls/client_0 --shared-key-file key --invitation-file invitation`
     """
-    options = JoinOptions(coordinator, shared_key_file, invitation_file, names, share, device)
+    options = JoinOptions(coordinator, shared_key_file, invitation_file, texts, share, device)
     client.run_join(console, HomeAt(home, data, name), ScorerAt(scorer, scorer_key_file), options)
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from protocol.trainings import InteractionName
 from trainer.cli.options import (
+    Adapter,
     Device,
     Dim,
     EvaluateEvery,
@@ -15,15 +16,17 @@ from trainer.cli.options import (
     LearningRate,
     LocalEpochs,
     Loss,
-    Names,
     Patience,
     Preset,
     ReadAfter,
+    Readout,
     Rounds,
     Scorer,
     ScorerKeyFile,
     Seed,
+    Texts,
     TieTolerance,
+    Vectors,
 )
 from trainer.commands import models as commands
 from trainer.inputs import ScorerAt
@@ -68,20 +71,24 @@ def train(
     learning_rate: LearningRate = None,
     loss: Loss = None,
     layer: ReadAfter = None,
+    readout: Readout = None,
+    texts: Texts = None,
+    vectors: Vectors = None,
+    adapter: Adapter = None,
     evaluate_every: EvaluateEvery = None,
     patience: Patience = None,
     tie_tolerance: TieTolerance = None,
-    names: Names = False,
 ) -> None:
     """Train without a coordinator: one folder alone (isolation), or several pooled (collection).
 
     Example: `tripleherd train data/umls/client_* --interaction complex --out results/pooled`
     """
-    local = {"local_epochs": local_epochs, "learning_rate": learning_rate, "loss": loss, "layer": layer}
+    local: dict[str, object] = {"local_epochs": local_epochs, "learning_rate": learning_rate, "loss": loss}
+    local |= {"layer": layer, "readout": readout, "texts": texts, "vectors": vectors, "adapter": adapter}
     changes: dict[str, object] = {"seed": seed, "dim": dim, "rounds": rounds, "tie_tolerance": tie_tolerance}
     changes |= {"evaluate_every": evaluate_every, "patience": patience}
     at = ScorerAt(scorer, scorer_key_file)
-    commands.run_train(console, data, out, interaction, at, names, device, preset, changes, local)
+    commands.run_train(console, data, out, interaction, at, device, preset, changes, local)
 
 
 def evaluate(

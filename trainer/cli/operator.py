@@ -9,6 +9,7 @@ from rich.console import Console
 from protocol.trainings import StrategyName, WireDtype
 from trainer.cli.options import (
     HERE,
+    Adapter,
     CoordinatorUrl,
     Dim,
     EvaluateEvery,
@@ -20,12 +21,15 @@ from trainer.cli.options import (
     Patience,
     Preset,
     ReadAfter,
+    Readout,
     Rounds,
     Scorer,
     ScorerKeyFile,
     Seed,
     ShareRows,
+    Texts,
     TieTolerance,
+    Vectors,
 )
 from trainer.commands import operator
 from trainer.commands.operator import OperatorAt
@@ -74,6 +78,10 @@ def start(
     learning_rate: LearningRate = None,
     loss: Loss = None,
     layer: ReadAfter = None,
+    readout: Readout = None,
+    texts: Texts = None,
+    vectors: Vectors = None,
+    adapter: Adapter = None,
     evaluate_every: EvaluateEvery = None,
     patience: Patience = None,
     tie_tolerance: TieTolerance = None,
@@ -82,7 +90,8 @@ def start(
 
     Example: `tripleherd start --interaction llama --scorer http://127.0.0.1:8000 --operator-token-file operator`
     """
-    local = {"local_epochs": local_epochs, "learning_rate": learning_rate, "loss": loss, "layer": layer}
+    local: dict[str, object] = {"local_epochs": local_epochs, "learning_rate": learning_rate, "loss": loss}
+    local |= {"layer": layer, "readout": readout, "texts": texts, "vectors": vectors, "adapter": adapter}
     strategy = {"strategy": aggregation, "trim": trim, "clip": clip, "learning_rate": server_learning_rate}
     changes: dict[str, object] = {
         "clients": clients,

@@ -5,9 +5,11 @@ from typing import Annotated, Any, cast, get_args
 
 import typer
 
-from protocol.encoding import Layer, NamedLayer
+from protocol.encoding import NamedLayer
+from protocol.forms import AdapterName, TextsName, TrainedLayer, TrainedReadout
 from protocol.trainings import InteractionName, LossName, Share
 from trainer.presets import PresetName
+from trainer.sharing import TextsConsent
 
 Interaction = Annotated[
     InteractionName, typer.Option(help="The function that scores a triple.", envvar="TRAINER_INTERACTION")
@@ -34,31 +36,53 @@ Rounds = Annotated[
     int | None,
     typer.Option(help="At most so many rounds; alone, so many times the local epochs.", min=1, envvar="TRAINER_ROUNDS"),
 ]
-Names = Annotated[
-    bool,
+Consent = Annotated[
+    TextsConsent,
     typer.Option(
-        "--names/--no-names",
-        help="Send the scorer the names of entities and relations beside their vectors. Off: it sees vectors alone.",
-        envvar="TRAINER_NAMES",
+        "--texts",
+        help="The most that `llama` may tell your scorer in words of your entities and relations, if a training asks.",
+        envvar="TRAINER_TEXTS",
+    ),
+]
+Texts = Annotated[
+    TextsName | None,
+    typer.Option(
+        help="Of `llama`: what slots say in words: names, names and descriptions, or numbers in their place.",
+        envvar="TRAINER_TEXTS",
+    ),
+]
+Vectors = Annotated[
+    bool | None, typer.Option(help="Of `llama`: whether trained vectors stand in the slots, or words alone.")
+]
+Adapter = Annotated[
+    AdapterName | None,
+    typer.Option(
+        help="Of `llama`: whose maps between rows and the model's vectors are: all clients', each's, or none."
+    ),
+]
+Readout = Annotated[
+    TrainedReadout | None,
+    typer.Option(
+        help="Of `llama`: one prompt a query (`state`), or one prompt a triple, whose answer is the score: slow."
     ),
 ]
 LocalEpochs = Annotated[int | None, typer.Option(help="Passes over a client's queries a round.", min=1)]
 LearningRate = Annotated[float | None, typer.Option(help="Of Adam.", min=0.0)]
 
 
-def _layer(given: str) -> Layer:
+def _layer(given: str) -> TrainedLayer:
     if given.isdecimal() and int(given):
         return int(given)
-    if given in get_args(NamedLayer):
+    if given in (*get_args(NamedLayer), "none"):
         return cast(NamedLayer, given)
-    raise ValueError("give last, middle or a number from 1")
+    raise ValueError("give last, middle, none or a number from 1")
 
 
 ReadAfter = Annotated[
     Any,
     typer.Option(
         help="Of `llama`: the layer of the model after which its state is read, `last`, `middle` or a number from 1; "
-        "later ones are not computed.",
+        "later ones are not computed. `none` is the control without a model.",
         envvar="TRAINER_LAYER",
         parser=_layer,
         metavar="LAYER",

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -16,12 +17,12 @@ from trainer.home import Home
 from trainer.inputs import ScorerAt, UsageError, graph_of, progress, scorer_for, secret_in
 from trainer.interactions import Interaction, interaction_of
 from trainer.keys import present_key
-from trainer.local import Report
 from trainer.membership import join, leave, opaque_order, rotate, sign
+from trainer.prompting import Prompting, prompting_of
+from trainer.reports import Report
 from trainer.results import table
-from trainer.scorer import Names
 from trainer.service import Service
-from trainer.sharing import relation_columns
+from trainer.sharing import TextsConsent, relation_columns, shared_dense
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class JoinOptions:
     coordinator: str
     shared_key_file: Path
     invitation_file: Path | None
-    names: bool
+    texts: TextsConsent
     share: Share
     device: str = "cpu"
 
@@ -73,35 +74,40 @@ def run_join(console: Console, at: HomeAt, scorer: ScorerAt, options: JoinOption
         stack.enter_context(home.alone())
         say, now = stack.enter_context(progress(console))
         graph = opaque_order(graph_of(str(at.data), say), shared_key)
-        sent = Names.of(graph.entities, graph.relations) if options.names else None
         coordinator = Coordinator(stack.enter_context(Service("coordinator", options.coordinator, None, say)))
         sign(coordinator, home)
         who = join(coordinator, home, graph, name, shared_key, invitation, options.share)
         say(f"{name} is client {who}")
-        made = _interactions(stack, scorer, sent, usable_device(options.device), say)
-        one = Participant(who, name, graph, coordinator, home, made, options.names, say, now, options.share)
+        prompting = partial(prompting_of, graph=graph, sources=[str(at.data)], folder=home.path, now=now)
+        made = partial(_interaction, stack, scorer, prompting, usable_device(options.device), say)
+        one = Participant(who, name, graph, coordinator, home, made, say, now, options.share, options.texts)
         results = one.run()
     console.print(table(results, f"{name}: both sides, {results[0].triples if results else 0} test triples"))
 
 
-def _interactions(
-    stack: ExitStack, scorer: ScorerAt, sent: Names | None, device: str, say: Report
-) -> Callable[[TrainingSettings], Interaction]:
-    """What makes the interaction of a training, whose scorer is closed with the stack."""
+def _interaction(
+    stack: ExitStack,
+    scorer: ScorerAt,
+    prompting: Callable[[TrainingSettings], Prompting],
+    device: str,
+    say: Report,
+    settings: TrainingSettings,
+) -> Interaction:
+    """The interaction of a training, whose scorer is closed with the stack.
 
-    def made(settings: TrainingSettings) -> Interaction:
-        encoder = stack.enter_context(scorer_for(settings.interaction, scorer, say, sent, settings.scorer))
-        interaction = interaction_of(settings.interaction, encoder, settings.local, device)
-        dense = interaction.dense(settings.dim, settings.local).keys() == settings.dense.keys()
-        if not dense or settings.relation_dim not in (None, relation_columns(interaction, settings.dim)):
-            what = "relation_dim is not that" if dense else "dense tensors are not those"
-            raise UsageError(
-                f"the training's {what} of `{settings.interaction}`; its operator should stop it "
-                "(`tripleherd coordinator stop`) and start it with `tripleherd start`"
-            )
-        return interaction
-
-    return made
+    Raises:
+        UsageError: The training shares other tensors than the interaction has.
+    """
+    model = stack.enter_context(scorer_for(settings.interaction, scorer, say, settings))
+    interaction = interaction_of(settings.interaction, model, settings.local, device, prompting(settings))
+    dense = shared_dense(interaction, settings.dim, settings.local).keys() == settings.dense.keys()
+    if not dense or settings.relation_dim not in (None, relation_columns(interaction, settings.dim)):
+        what = "relation_dim is not that" if dense else "dense tensors are not those"
+        raise UsageError(
+            f"the training's {what} of `{settings.interaction}`; its operator should stop it "
+            "(`tripleherd coordinator stop`) and start it with `tripleherd start`"
+        )
+    return interaction
 
 
 def run_leave(console: Console, at: HomeAt, coordinator: str) -> None:

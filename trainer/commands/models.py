@@ -33,9 +33,9 @@ from trainer.inputs import (
 )
 from trainer.interactions import interaction_of
 from trainer.presets import PresetName
+from trainer.prompting import prompting_of
 from trainer.ranking import known_answers, rank
 from trainer.results import ALL_COLUMNS, table, ties, write
-from trainer.scorer import Names
 from trainer.seeds import seed_of
 
 
@@ -69,7 +69,6 @@ def run_train(
     out: Path,
     interaction: InteractionName,
     scorer: ScorerAt,
-    names: bool,
     device: str,
     preset: PresetName,
     changes: dict[str, Any],
@@ -83,12 +82,12 @@ def run_train(
         if len(graphs) < len(sources):
             raise UsageError("two of the folders have the same name; results are listed by it")
         pooled = pool(list(graphs.values()))
-        sent = Names.of(pooled.entities, pooled.relations) if names else None
-        encoder = stack.enter_context(scorer_for(interaction, scorer, say, sent))
-        settings = settings_of(interaction, encoder, changes, local, preset)
-        model = interaction_of(interaction, encoder, settings.local, usable_device(device))
+        frozen = stack.enter_context(scorer_for(interaction, scorer, say))
+        settings = settings_of(interaction, frozen, changes, local, preset)
+        prompting = prompting_of(settings, pooled, sources, out, now)
+        model = interaction_of(interaction, frozen, settings.local, usable_device(device), prompting)
         seed = seed_of(settings.seed, mode)
-        results = train_and_measure(pooled, graphs, mode, settings, model, seed, out, names, say, now)
+        results = train_and_measure(pooled, graphs, mode, settings, model, seed, out, say, now)
     console.print(table(results, f"{mode}, both sides, weighted by test triples"))
 
 
@@ -96,7 +95,7 @@ def run_evaluate(
     console: Console, folder: Path, data: str, split: Split, scorer: ScorerAt, device: str, json_file: Path | None
 ) -> None:
     """Rank a split with a saved model, print the metrics of each side, and write them where a file is given."""
-    with progress(console) as (say, now), saved_model(folder, scorer, say, device) as model:
+    with progress(console) as (say, now), saved_model(folder, scorer, say, now, device) as model:
         graph = graph_of(data, say)
         if not len(graph.triples[split]):
             raise DataError(f"{data}: there are no {split} triples to rank")
@@ -135,7 +134,7 @@ def run_predict(
     if data is not None:
         graph = read_dataset(data)
         known = {triple for split in graph.triples for triple in graph.named(split)}
-    with progress(console) as (say, now), saved_model(folder, scorer, say, device) as model:
+    with progress(console) as (say, now), saved_model(folder, scorer, say, now, device) as model:
         now("scoring all candidates")
         given = position_of(head or tail or "", model.card.entities, "entity")
         number = position_of(relation, model.card.relations, "relation")

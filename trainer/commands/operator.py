@@ -17,8 +17,8 @@ from protocol.trainings import InteractionName
 from trainer.coordinator import Coordinator
 from trainer.files import whole
 from trainer.inputs import ScorerAt, UsageError, progress, scorer_for, secret_in, settings_of
-from trainer.local import Report
 from trainer.presets import PresetName
+from trainer.reports import Report
 from trainer.service import Service
 
 SHOWN_DIGITS = 12
@@ -56,8 +56,8 @@ def run_start(
         if once and (trainings := operator.rounds(limit=1).trainings):
             say(f"the coordinator has a training already ({trainings[0].phase}); it is left as it is")
             return
-        with scorer_for(interaction, scorer, say) as encoder:
-            settings = settings_of(interaction, encoder, changes, local, preset)
+        with scorer_for(interaction, scorer, say) as frozen:
+            settings = settings_of(interaction, frozen, changes, local, preset)
         summary = operator.start(settings)
         say(f"training {summary.training} of {interaction} begins when {settings.clients} clients have joined")
 

@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.dataset import read_dataset
+from trainer.dataset import read_dataset, texts_of
 from trainer.experiments.schema import DataChoice, Experiment
 from trainer.graph import DataError, Graph, write_folder
 from trainer.split import deal
+from trainer.statistics import entities_of, relations_of
+from trainer.texts import Texts, write_texts
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,11 @@ def clients_of(experiment: Experiment, base: Path, out: Path) -> dict[tuple[str,
             clients = Clients.of(_client_folders(base / choice.folder))
             found |= {(name, seed): clients for seed in experiment.seeds}
             continue
-        graph = _dataset(choice, base)
+        path = base / str(choice.dataset)
+        source = str(path if path.exists() else choice.dataset)
+        graph, texts = read_dataset(source), texts_of(source)
         for seed in experiment.seeds:
-            found[name, seed] = _dealt(graph, choice, seed, out / f"{name}-seed{seed}")
+            found[name, seed] = _dealt(graph, texts, choice, seed, out / f"{name}-seed{seed}")
     return found
 
 
@@ -69,15 +73,11 @@ def _client_folders(folder: Path) -> list[Path]:
     return sorted(folders, key=lambda path: (len(path.name), path.name))  # client_10 after client_9
 
 
-def _dataset(choice: DataChoice, base: Path) -> Graph:
-    path = base / str(choice.dataset)
-    return read_dataset(str(path if path.exists() else choice.dataset))
-
-
-def _dealt(graph: Graph, choice: DataChoice, seed: int, out: Path) -> Clients:
+def _dealt(graph: Graph, texts: Texts, choice: DataChoice, seed: int, out: Path) -> Clients:
     assert choice.split is not None
     folders = []
     for number, parts in enumerate(deal(graph, choice.split.clients, seed, choice.split.by, choice.split.skew)):
         folders.append(out / f"client_{number}")
         write_folder(folders[-1], parts)
+        write_texts(folders[-1], texts, sorted(entities_of(parts)), sorted(relations_of(parts)))
     return Clients.of(folders)

@@ -20,8 +20,8 @@ from trainer.experiments.schedule import Going, Schedule
 from trainer.experiments.schema import Experiment
 from trainer.files import whole
 from trainer.inputs import ScorerAt, UsageError, scorer_for
-from trainer.local import unheard
 from trainer.processes import Processes, ProcessFailed
+from trainer.reports import unheard
 
 Done = list[tuple[Run, Record]]
 
@@ -73,8 +73,8 @@ class Laboratory:
             services = stack.enter_context(Processes(self.out / "logs"))
             needed = any(self.experiment.variant(v).interaction == "llama" for v in self.experiment.variants)
             scorer = self._scorer(services) if needed else ScorerAt()
-            with scorer_for("llama" if needed else "transe", scorer, unheard) as encoder:
-                runs = plan(self.experiment, data, encoder)
+            with scorer_for("llama" if needed else "transe", scorer, unheard) as frozen:
+                runs = plan(self.experiment, data, frozen)
             return self._run(runs, scorer, services)
 
     def _scorer(self, services: Processes) -> ScorerAt:
@@ -126,7 +126,6 @@ class Laboratory:
             seed=run.seed,
             kind=run.kind,
             digest=run.digest,
-            names=run.names,
             device=run.device,
             settings=run.settings,
             machine=Machine.here(),

@@ -19,8 +19,8 @@ from trainer.graph import Graph
 from trainer.inputs import ScorerAt, graph_of, progress, scorer_for, secret_in
 from trainer.interactions import interaction_of
 from trainer.membership import opaque_order
+from trainer.prompting import prompting_of
 from trainer.results import table
-from trainer.scorer import Names
 from trainer.seeds import seed_of
 
 
@@ -33,7 +33,6 @@ class Job(Strict):
         settings: The training's.
         clients: Their folders.
         shared_key_file: The clients' shared key, by which they number what they hold.
-        names: Whether the scorer is told names.
         device: Where the model's tensors are.
         scorer: Address of the scorer.
         scorer_key_file: Its key.
@@ -44,7 +43,6 @@ class Job(Strict):
     settings: TrainingSettings
     clients: dict[str, Path]
     shared_key_file: Path
-    names: bool
     device: str
     scorer: str | None
     scorer_key_file: Path | None
@@ -56,13 +54,11 @@ class Job(Strict):
         with progress(console) as (say, now):
             graphs = {name: graph_of(str(folder), say) for name, folder in self.clients.items()}
             graph, seed = self._trained_on(graphs)
-            sent = Names.of(graph.entities, graph.relations) if self.names else None
-            at = ScorerAt(self.scorer, self.scorer_key_file)
-            with scorer_for(settings.interaction, at, say, sent, settings.scorer) as encoder:
-                interaction = interaction_of(settings.interaction, encoder, settings.local, usable_device(self.device))
-                results = train_and_measure(
-                    graph, graphs, self.mode, settings, interaction, seed, self.out, self.names, say, now
-                )
+            prompting = prompting_of(settings, graph, [str(folder) for folder in self.clients.values()], self.out, now)
+            with scorer_for(settings.interaction, ScorerAt(self.scorer, self.scorer_key_file), say, settings) as frozen:
+                device = usable_device(self.device)
+                interaction = interaction_of(settings.interaction, frozen, settings.local, device, prompting)
+                results = train_and_measure(graph, graphs, self.mode, settings, interaction, seed, self.out, say, now)
         console.print(table(results, f"{self.mode}, both sides, weighted by test triples"))
 
     def _trained_on(self, graphs: Mapping[str, Graph]) -> tuple[Graph, int]:

@@ -33,7 +33,6 @@ class Run:
         kind: What runs.
         modes: Those wanted of the modes that it gives.
         settings: The training's, with its seed.
-        names: Whether the scorer is told names.
         device: Where the clients' tensors are.
         clients: Their folders.
     """
@@ -43,7 +42,6 @@ class Run:
     kind: Kind
     modes: tuple[Mode, ...]
     settings: TrainingSettings
-    names: bool
     device: str
     clients: Clients
 
@@ -60,7 +58,7 @@ class Run:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of everything that decides the result: another digest is another run."""
-        parts = [self.kind, self.settings.model_dump(mode="json"), self.names, self.device, self.clients.digest]
+        parts = [self.kind, self.settings.model_dump(mode="json"), self.device, self.clients.digest]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -74,13 +72,13 @@ class Run:
         return 1 if self.kind == "collection" else len(self.clients.folders)
 
 
-def plan(experiment: Experiment, data: Mapping[tuple[str, int], Clients], encoder: ScorerClient | None) -> list[Run]:
+def plan(experiment: Experiment, data: Mapping[tuple[str, int], Clients], scorer: ScorerClient | None) -> list[Run]:
     """All runs, seed by seed, so that a table with all rows comes early.
 
     Args:
         experiment: What is wanted.
         data: The clients of each data set with each seed.
-        encoder: The scorer, where a variant is `llama`.
+        scorer: The scorer, where a variant is `llama`.
 
     Raises:
         UsageError: A variant's settings do not fit together, its interaction has no such preset, or its scorer no such
@@ -91,11 +89,11 @@ def plan(experiment: Experiment, data: Mapping[tuple[str, int], Clients], encode
     for variant in variants.values():
         usable_device(variant.device)
     return [
-        Run(of_data, name, kind, modes, settings, variant.names, variant.device, clients)
+        Run(of_data, name, kind, modes, settings, variant.device, clients)
         for seed in experiment.seeds
         for of_data, clients in ((each, data[each, seed]) for each in experiment.data)
         for name, variant in variants.items()
-        for settings in [_settings(name, variant, seed, len(clients.folders), encoder)]
+        for settings in [_settings(name, variant, seed, len(clients.folders), scorer)]
         for kind, modes in _kinds(experiment.modes)
     ]
 
@@ -110,16 +108,16 @@ def _kinds(wanted: list[Mode]) -> list[tuple[Kind, tuple[Mode, ...]]]:
     return [(kind, modes) for kind, modes in chosen.items() if modes]
 
 
-def _settings(name: str, variant: Variant, seed: int, clients: int, encoder: ScorerClient | None) -> TrainingSettings:
+def _settings(name: str, variant: Variant, seed: int, clients: int, scorer: ScorerClient | None) -> TrainingSettings:
     assert variant.interaction is not None  # the experiment has seen to it
     given = variant.settings()
     local = given.pop("local", {})
     # All that a round asks are waited for, unless the variant says otherwise: who is slow would else decide the result.
     asked = math.ceil(given.get("fraction", 1.0) * clients - 1e-9)  # as the coordinator reckons
     given = {"quorum": asked} | given | {"seed": seed, "clients": clients}
-    scorer = encoder if variant.interaction == "llama" else None
+    asked_of = scorer if variant.interaction == "llama" else None
     try:
-        return settings_of(variant.interaction, scorer, given, local, variant.preset)
+        return settings_of(variant.interaction, asked_of, given, local, variant.preset)
     except ValidationError as error:
         raise UsageError(f"variants.{name}: {InvalidRequest.from_validation(error).detail}") from error
     except UsageError as error:

@@ -111,7 +111,6 @@ class Record(Strict):
     seed: int
     kind: Kind
     digest: str
-    names: bool
     device: str
     settings: TrainingSettings
     machine: Machine

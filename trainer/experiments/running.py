@@ -18,8 +18,8 @@ from trainer.experiments.plan import Run
 from trainer.experiments.record import ClientRecord, RoundRecord, Training
 from trainer.files import whole
 from trainer.inputs import ScorerAt, secret_in
-from trainer.local import unheard
 from trainer.processes import Child, Processes, ProcessFailed
+from trainer.reports import unheard
 from trainer.results import ClientResult, read_results
 from trainer.service import Service
 
@@ -69,7 +69,6 @@ class Work:
             settings=self.run.settings,
             clients=dict(folders),
             shared_key_file=self._secret(secrets.SHARED_KEY),
-            names=self.run.names,
             device=self.run.device,
             scorer=self.scorer.url,
             scorer_key_file=self.scorer.key_file,
@@ -115,7 +114,7 @@ class Work:
         join += ["--shared-key-file", str(self._secret(secrets.SHARED_KEY))]
         join += ["--invitation-file", str(self._secret(secrets.INVITATION))]
         join += ["--share", self.run.settings.share, "--device", self.run.device]
-        join += ["--names"] if self.run.names else []
+        join += ["--texts", "descriptions"]  # whatever the variant's training says
         join += ["--scorer", self.scorer.url] if self.scorer.url else []
         join += ["--scorer-key-file", str(self.scorer.key_file)] if self.scorer.key_file else []
         return self.processes.start(name, join)

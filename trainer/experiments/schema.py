@@ -73,7 +73,6 @@ class Variant(Strict):
 
     interaction: InteractionName | None = None
     preset: PresetName = "default"
-    names: bool = Field(False, description="Of `llama`: the scorer is told names, as by `join --names`.")
     device: str = Field("cpu", description="Where a client's tensors are, as by `join --device`.")
 
     def settings(self) -> dict[str, Any]:
@@ -124,8 +123,6 @@ class Experiment(Strict):
             variant = self.variant(name)
             if variant.interaction is None:
                 raise ValueError(f"variants.{name}.interaction: is missing, here and in `defaults`")
-            if variant.names and variant.interaction != "llama":
-                raise ValueError(f"variants.{name}.names: only `llama` has a scorer that could be told names")
         return self
 
     def variant(self, name: str) -> Variant:

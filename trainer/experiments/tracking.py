@@ -75,7 +75,7 @@ def _plain(name: str) -> str:
 
 def _settings(run: Run, record: Record) -> dict[str, str]:
     """Every setting as text, those of `local` and others by their path."""
-    parameters = {"data": run.data, "variant": run.variant, "kind": run.kind, "names": str(run.names)}
+    parameters = {"data": run.data, "variant": run.variant, "kind": run.kind}
     return parameters | dict(_flat("", record.settings.model_dump(mode="json")))
 
 

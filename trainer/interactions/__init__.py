@@ -3,15 +3,20 @@
 import torch
 
 from protocol.trainings import InteractionName, LocalSettings
-from trainer.interactions.base import Batch, Dropout, Interaction, Tables
+from trainer.interactions.base import Batch, Dropout, Interaction, QueryInteraction, Tables
 from trainer.interactions.complex import ComplEx
 from trainer.interactions.distmult import DistMult
-from trainer.interactions.llama import Encoder, Llama
+from trainer.interactions.llama import Llama
+from trainer.interactions.llama_calls import FrozenModel
+from trainer.interactions.llama_layerless import LayerlessLlama
+from trainer.interactions.llama_pointwise import PointwiseLlama
+from trainer.interactions.llama_words import WordLlama
 from trainer.interactions.mlp import MLP
 from trainer.interactions.rotate import RotatE
 from trainer.interactions.transe import TransE
+from trainer.prompting import Prompting
 
-CLASSIC: dict[str, type[Interaction]] = {
+CLASSIC: dict[str, type[QueryInteraction]] = {
     "transe": TransE,
     "distmult": DistMult,
     "complex": ComplEx,
@@ -24,20 +29,25 @@ DEFAULT = LocalSettings()
 
 
 def interaction_of(
-    name: InteractionName, encoder: Encoder | None = None, local: LocalSettings = DEFAULT, device: str = "cpu"
+    name: InteractionName,
+    model: FrozenModel | None = None,
+    local: LocalSettings = DEFAULT,
+    device: str = "cpu",
+    prompting: Prompting | None = None,
 ) -> Interaction:
     """The interaction of that name, as a training's local settings have it.
 
     Args:
         name: Of the interaction.
-        encoder: What `llama` asks.
-        local: Says whether relations have reciprocal ones, and after which layer `llama` is read.
+        model: What `llama` asks.
+        local: Says whether relations have reciprocal ones, and which form of `llama` it is.
         device: Where the model's tensors are to be, as torch names it.
+        prompting: What prompts of `llama` are made with; not needed for the shapes of its tensors.
     """
     if name == "llama":
-        if encoder is None:
+        if model is None:
             raise ValueError("the interaction `llama` needs a scorer")
-        made: Interaction = Llama(encoder, local.layer)
+        made: Interaction = _llama(local)(model, local, prompting)
     else:
         made = CLASSIC[name]()
     made.reciprocal = made.reciprocal or local.reciprocal
@@ -45,4 +55,24 @@ def interaction_of(
     return made
 
 
-__all__ = ["CLASSIC", "Batch", "Dropout", "Encoder", "Interaction", "Llama", "Tables", "interaction_of"]
+def _llama(local: LocalSettings) -> type[Llama] | type[PointwiseLlama]:
+    """The form of `llama` that the settings name."""
+    if local.readout != "state":
+        return PointwiseLlama
+    if local.layer == "none":
+        return LayerlessLlama
+    return Llama if local.vectors else WordLlama
+
+
+__all__ = [
+    "CLASSIC",
+    "Batch",
+    "Dropout",
+    "FrozenModel",
+    "Interaction",
+    "Llama",
+    "PointwiseLlama",
+    "QueryInteraction",
+    "Tables",
+    "interaction_of",
+]

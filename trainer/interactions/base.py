@@ -1,6 +1,6 @@
-"""What an interaction is: a query vector made of (given entity, relation, side), compared with candidates.
+"""What an interaction is: scores of all candidates for each (given entity, relation, side).
 
-Every interaction here splits in two. `query` turns what is given into one vector; `compare` meets it with all
+Nearly every interaction splits in two. `query` turns what is given into one vector; `compare` meets it with all
 candidates at once. So scoring one query against n candidates costs one query and n comparisons, whatever makes it.
 """
 
@@ -14,7 +14,9 @@ from torch import Tensor
 
 from protocol.messages import HEAD
 from protocol.trainings import Dense, LocalSettings
+from trainer.answers import Queries
 from trainer.comparisons import Comparison
+from trainer.slot_texts import SlotTexts
 
 
 @dataclass(frozen=True)
@@ -74,21 +76,21 @@ class Interaction(ABC):
     """The function that scores a triple.
 
     Attributes:
-        comparison: How its query vectors meet candidates.
         reciprocal: Whether a relation has a second vector for queries that ask for the head (Lacroix et al., 2018).
         device: Where its tensors are.
+        texts: What it says of rows in words; None where it says nothing.
     """
 
-    comparison: Comparison = Comparison.DOT
     reciprocal: bool = False
     device: torch.device = torch.device("cpu")
+    texts: SlotTexts | None = None
 
     def relation_width(self, dim: int) -> int:
         """Columns of a relation's row, for entity rows of `dim` columns."""
         return dim
 
     def dense(self, dim: int, settings: LocalSettings) -> dict[str, Dense]:
-        """Shapes of the dense tensors that all clients share; none unless overridden."""
+        """Shapes of the dense tensors that it trains whole; none unless overridden."""
         return {}
 
     def relation_bound(self, init: float) -> float:
@@ -100,6 +102,24 @@ class Interaction(ABC):
         width = self.relation_width(dim)
         return (torch.rand(count, width, generator=generator) * 2 - 1) * self.relation_bound(init)
 
+    def prepare(self, queries: Queries) -> None:
+        """Do at once what asking these queries again and again takes but once; nothing unless overridden."""
+        return
+
+    @abstractmethod
+    def scores(self, tables: Tables, batch: Batch) -> Tensor:
+        """Scores of all entities, float32 [q, n]; higher is more plausible."""
+
+
+class QueryInteraction(Interaction):
+    """An interaction that makes a vector of each query, and compares it with candidates.
+
+    Attributes:
+        comparison: How its query vectors meet candidates.
+    """
+
+    comparison: Comparison = Comparison.DOT
+
     @abstractmethod
     def query(self, tables: Tables, batch: Batch) -> Tensor:
         """Query vectors, float32 [q, dim]."""
@@ -108,8 +128,12 @@ class Interaction(ABC):
         """Scores [q, n] of query vectors [q, dim] against candidate rows [n, dim]; higher is more plausible."""
         return self.comparison.pairs(query, candidates)
 
+    def scores(self, tables: Tables, batch: Batch) -> Tensor:
+        """One query vector a query, and every comparison."""
+        return self.compare(self.query(tables, batch), tables.entities)
 
-class RowwiseInteraction(Interaction):
+
+class RowwiseInteraction(QueryInteraction):
     """An interaction whose query needs nothing but the rows of its own entity and relation."""
 
     def query(self, tables: Tables, batch: Batch) -> Tensor:

@@ -34,7 +34,7 @@ def a_run(
 ) -> Run:
     modes: tuple[Mode, ...] = FEDERATED if kind == "federated" else (kind,)
     clients = Clients({name: Path("data") / name for name in ("client_0", "client_1")}, "d1")
-    return Run(data, variant, kind, modes, small_settings("transe", seed=seed, **changes), False, "cpu", clients)
+    return Run(data, variant, kind, modes, small_settings("transe", seed=seed, **changes), "cpu", clients)
 
 
 def results_of(run: Run) -> list[ClientResult]:
@@ -67,7 +67,6 @@ def a_record(run: Run, results: Iterable[ClientResult] | None = None) -> Record:
         seed=run.seed,
         kind=run.kind,
         digest=run.digest,
-        names=run.names,
         device=run.device,
         settings=run.settings,
         machine=Machine(python="3", packages={}, git=None, cores=2),

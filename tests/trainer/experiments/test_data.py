@@ -44,6 +44,13 @@ def test_a_data_set_is_dealt_as_the_split_says(tmp_path: Path) -> None:
         assert read_tsv(folder / "train.tsv") == parts["train"]
 
 
+def test_a_deal_has_the_texts_of_what_is_dealt(tmp_path: Path) -> None:
+    (graph(tmp_path / "d") / "entities.tsv").write_text("a\tan a\nz\tnowhere\n")
+    choice = {"dataset": "d", "split": {"clients": 1}}
+    (folder,) = clients_of(experiment(choice), tmp_path, tmp_path / "out")["a", 0].folders.values()
+    assert (folder / "entities.tsv").read_text() == "a\tan a\n"
+
+
 def test_the_digest_tells_what_the_folders_hold_and_whose_it_is(tmp_path: Path) -> None:
     one, other = graph(tmp_path / "client_0"), graph(tmp_path / "client_1", "a\tr\tc\n")
     before = Clients.of([one, other]).digest

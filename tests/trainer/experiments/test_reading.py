@@ -33,7 +33,7 @@ def test_the_examples_that_ship_can_be_read(file: Path) -> None:
 def test_the_page_s_example_can_be_read_and_every_key_is_explained(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-    assert read(tmp_path, example).variant("middle-names").names
+    assert read(tmp_path, example).variant("middle-names").settings()["local"]["texts"] == "names"
     keys = page.split("## The file")[1].split("```yaml")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", keys, re.MULTILINE)) == set(Experiment.model_fields)
 
@@ -47,7 +47,7 @@ def test_the_page_s_example_can_be_read_and_every_key_is_explained(tmp_path: Pat
         ("    local:\n      dropout: 1.5\n", ":8: variants.t.local.dropout: Input should be less than 1"),
         ("    local:\n      layer: first\n", ":8: variants.t.local.layer: Input should be"),
         ("    aggregation: {strategi: median}\n", ":7: variants.t.aggregation.strategi: there is no such"),
-        ("    names: true\n", "variants.t.names: only `llama`"),
+        ("    local: {texts: everything}\n", ":7: variants.t.local.texts: Input should be"),
         ("  u: {dim: 8}\n", "variants.u.interaction: is missing"),
         ("  t: {interaction: rotate}\n", ":7: t: stands here a second time"),
         ("  u/v: {interaction: rotate}\n", ":7: variants.u/v: String should match"),
@@ -106,7 +106,6 @@ def test_every_setting_of_a_training_can_be_given(tmp_path: Path) -> None:
     assert set(variant.model_fields) == (set(TrainingSettings.model_fields) - decided) | {
         "interaction",
         "preset",
-        "names",
         "device",
     }
     local = {name: field.get_default() for name, field in LocalSettings.model_fields.items()}
