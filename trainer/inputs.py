@@ -1,7 +1,7 @@
 """What commands are given, turned into what they work with: graphs, secrets, settings, scorers and saved models."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,7 +17,7 @@ from trainer.formats.table import Columns
 from trainer.graph import Graph
 from trainer.local import Report
 from trainer.presets import PresetName, preset_of, training_settings
-from trainer.saved import SavedModel, read_card, read_model
+from trainer.saved import Card, SavedModel, read_model
 from trainer.scorer import Names, ScorerClient
 from trainer.service import Service
 
@@ -124,7 +124,7 @@ def scorer_for(
 
 @contextmanager
 def saved_model(folder: Path, scorer: ScorerAt, say: Report, device: str) -> Iterator[SavedModel]:
-    """A saved model, with its scorer where it needs one, asked as it was in training.
+    """A saved model, with its scorer where it or a part of it needs one, asked as it was in training.
 
     Raises:
         DeviceMissing: There is no such device.
@@ -132,10 +132,14 @@ def saved_model(folder: Path, scorer: ScorerAt, say: Report, device: str) -> Ite
         UsageError: A scorer is needed, and no address was given.
         WrongScorer: The scorer is not the one that the model was trained with.
     """
-    card = read_card(folder)
-    names = Names.of(card.entities, card.relations) if card.names_sent else None
-    with scorer_for(card.settings.interaction, scorer, say, names, card.settings.scorer) as encoder:
-        yield read_model(folder, encoder, usable_device(device))
+    with ExitStack() as stack:
+
+        def encoder_of(card: Card) -> ScorerClient | None:
+            names = Names.of(card.entities, card.relations) if card.names_sent else None
+            wanted = card.settings
+            return stack.enter_context(scorer_for(wanted.interaction, scorer, say, names, wanted.scorer))
+
+        yield read_model(folder, encoder_of, usable_device(device))
 
 
 def secret_in(path: Path) -> str:

@@ -17,7 +17,22 @@ from trainer.saved import read_model
 from .support import Run, queries
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("demo", "split", "convert", "start", "join", "keys", "leave", "coordinator", "train", "evaluate", "predict")
+COMMANDS = (
+    *(
+        "demo",
+        "split",
+        "convert",
+        "start",
+        "join",
+        "keys",
+        "leave",
+        "coordinator",
+        "train",
+        "evaluate",
+        "fuse",
+        "predict",
+    ),
+)
 PARTS = {"keys": ("rotate",), "coordinator": ("export", "pause", "resume", "stop", "clients", "revoke")}
 SHOWN = ("mrr", "hits@1", "hits@3", "hits@5", "hits@10", "mr", "amri")
 QUICK = ("--rounds", "4", "--evaluate-every", "2", "--dim", "16", "--local-epochs", "5", "--learning-rate", "0.05")
@@ -113,7 +128,7 @@ def test_predict_ranks_entities_and_marks_what_is_known(
     assert [row[0] for row in rows] == [str(i) for i in range(1, 15)]
     one, side = (head, TAIL) if given == "--head" else (tail, HEAD)
     asked_row = (graph.entities.index(one), graph.relations.index(relation), side)
-    (scores,) = read_model(model, None).scorer(queries(asked_row))
+    (scores,) = read_model(model).scorer(queries(asked_row))
     best = np.argsort(-scores)
     assert [row[1:3] for row in rows] == [[graph.entities[i], f"{scores[i]:.3f}"] for i in best]
     known = {triple for split in graph.triples for triple in graph.named(split)}

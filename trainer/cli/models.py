@@ -1,4 +1,4 @@
-"""`demo`, `train`, `evaluate` and `predict`."""
+"""`demo`, `train`, `evaluate`, `fuse` and `predict`."""
 
 from pathlib import Path
 from typing import Annotated, get_args
@@ -26,6 +26,7 @@ from trainer.cli.options import (
     TieTolerance,
 )
 from trainer.commands import models as commands
+from trainer.commands.fuse import run_fuse
 from trainer.inputs import ScorerAt
 
 console = Console()
@@ -99,6 +100,22 @@ def evaluate(
     """
     at = ScorerAt(scorer, scorer_key_file)
     commands.run_evaluate(console, model, data, "test" if test else "valid", at, device, json_file)
+
+
+def fuse(
+    first: ModelFolder,
+    second: ModelFolder,
+    data: Annotated[str, typer.Option(help="The graph of both models; its validation triples fit the shares.")],
+    out: Annotated[Path, typer.Option(help="Where the fused model is written; the two stay where they are.")],
+    scorer: Scorer = None,
+    scorer_key_file: ScorerKeyFile = None,
+    device: Device = "cpu",
+) -> None:
+    """Combine two trained models of one graph, a KGE and a LLaMA for example, by shares learned on validation triples.
+
+    Example: `tripleherd fuse results/transe results/llama --data data/umls/client_0 --out results/both --scorer URL`
+    """
+    run_fuse(console, (first, second), data, out, ScorerAt(scorer, scorer_key_file), device)
 
 
 def predict(
