@@ -1,7 +1,7 @@
 """`demo`, `train`, `evaluate`, `fuse` and `predict`."""
 
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
@@ -27,10 +27,27 @@ from trainer.cli.options import (
 )
 from trainer.commands import models as commands
 from trainer.commands.fuse import run_fuse
+from trainer.commands.rerank import Reranking, run_rerank
 from trainer.inputs import ScorerAt
+from trainer.judge import JudgeReadout, TextsName
 
 console = Console()
 ModelFolder = Annotated[Path, typer.Argument(help="Folder of a trained model, as `HOME/CLIENT/TRAINING/fusion`.")]
+
+Rerank = Annotated[
+    JudgeReadout | None,
+    typer.Option(help="Let the scorer, which is told names, put each query's best candidates in order as well."),
+]
+Shortlist = Annotated[int | None, typer.Option(help="Candidates a query that the scorer gets; 20 unless given.", min=1)]
+Texts = Annotated[
+    TextsName | None, typer.Option(help="What the scorer is told of each entity and relation; names unless given.")
+]
+Limit = Annotated[
+    int | None, typer.Option(help="At most so many triples of validation and of test, drawn at random.", min=1)
+]
+Kept = Annotated[
+    Path | None, typer.Option(help="Folder that keeps the scorer's scores; .tripleherd/scores unless given.")
+]
 
 
 def demo(
@@ -93,13 +110,33 @@ def evaluate(
     scorer_key_file: ScorerKeyFile = None,
     device: Device = "cpu",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the metrics to this file, too.")] = None,
+    rerank: Rerank = None,
+    shortlist: Shortlist = None,
+    texts: Texts = None,
+    limit: Limit = None,
+    kept: Kept = None,
 ) -> None:
     """Rank a folder's test triples with a trained model: both sides, filtered, realistic.
 
     Example: `tripleherd evaluate .tripleherd/client_0/CLIENT/TRAINING/fusion --data data/umls/client_0`
+
+    With the scorer's order of the ten best as well, on 200 triples:
+
+    `tripleherd evaluate results/transe --data data/umls --rerank verdict --shortlist 10 --limit 200 --scorer URL`
     """
     at = ScorerAt(scorer, scorer_key_file)
-    commands.run_evaluate(console, model, data, "test" if test else "valid", at, device, json_file)
+    given: dict[str, Any] = {"size": shortlist, "texts": texts, "limit": limit, "kept": kept}
+    how = {name: value for name, value in given.items() if value is not None}
+    if rerank is None and how:
+        raise typer.BadParameter("--shortlist, --texts, --limit and --kept go with --rerank")
+    if rerank is None:
+        commands.run_evaluate(console, model, data, "test" if test else "valid", at, device, json_file)
+    elif test:
+        run_rerank(console, model, data, at, device, json_file, Reranking(rerank, **how))
+    else:
+        raise typer.BadParameter(
+            "--rerank learns on validation triples and measures on test triples; leave out --valid"
+        )
 
 
 def fuse(

@@ -38,12 +38,14 @@ def run_fuse(console: Console, folders: tuple[Path, Path], data: str, out: Path,
                     _over(graph, folder, model),
                     model.tie_tolerance,
                 )
-                rows.append(([str(folder), model.interaction, model.card.mode], ranks.metrics()["both"]))
+                rows.append(([folder.resolve().name, model.interaction, model.card.mode], ranks.metrics()["both"]))
     if not rows:
         console.print("there are no test triples to rank")
         return
-    shown = Table("model", "interaction", "mode", *COLUMNS.values(), title=f"{data}, test, both sides")
-    shares = f"share of {folders[1]}: {fusion.weights[TAIL, 1]:.2f} of tails, {fusion.weights[HEAD, 1]:.2f} of heads"
+    shown = Table(
+        "model", "interaction", "mode", *COLUMNS.values(), title=f"{Path(data).resolve().name}, test, both sides"
+    )
+    shares = f"share of {rows[1][0][0]}: {fusion.weights[TAIL, 1]:.2f} of tails, {fusion.weights[HEAD, 1]:.2f} of heads"
     shown.caption = f"filtered, realistic ranks among {len(graph.entities)} entities\n{shares}"
     shown.caption += ties(metrics for _, metrics in rows)
     for names, metrics in rows:
