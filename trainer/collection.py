@@ -19,6 +19,8 @@ def pool(graphs: list[Graph]) -> Graph:
 def restricted(scorer: Scorer, entities: list[str], relations: list[str], graph: Graph) -> Scorer:
     """A scorer over a model's entities as one over a graph's: the graph's names, and no other candidates.
 
+    Where both have the same names in the same order, it is the scorer itself.
+
     Args:
         scorer: Scores queries in the model's numbering.
         entities: The model's entities.
@@ -28,6 +30,8 @@ def restricted(scorer: Scorer, entities: list[str], relations: list[str], graph:
     Raises:
         DataError: The graph has an entity or a relation that the model lacks.
     """
+    if (entities, relations) == (graph.entities, graph.relations):
+        return scorer
     entity = _positions(graph.entities, entities, "entities")
     relation = _positions(graph.relations, relations, "relations")
 

@@ -77,7 +77,8 @@ class Conclusion:
         federation = Model.of_state(self.interaction, state).rank_scores
         isolation = Model.of_state(self.interaction, self._isolation()).rank_scores
         fusion = fit(self.graph, isolation, federation, self.settings.tie_tolerance)
-        save_fusion(self.home.model("fusion"), self.graph, self.settings, fusion, self.interaction.texts)
+        parts = self.home.model("isolation"), self.home.model("federation")
+        save_fusion(self.home.model("fusion"), self.graph, fusion, parts)
         scorers: dict[Mode, Scorer] = {
             "isolation": isolation,
             "federation": federation,

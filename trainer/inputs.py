@@ -1,7 +1,7 @@
 """What commands are given, turned into what they work with: graphs, secrets, settings, scorers and saved models."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,7 +17,7 @@ from trainer.formats.table import Columns
 from trainer.graph import Graph
 from trainer.presets import PresetName, llama_changes, preset_of, training_settings
 from trainer.reports import Report
-from trainer.saved import SavedModel, read_card, read_model
+from trainer.saved import Card, SavedModel, read_model
 from trainer.scorer import ScorerClient
 from trainer.service import Service
 
@@ -124,7 +124,7 @@ def scorer_for(
 
 @contextmanager
 def saved_model(folder: Path, scorer: ScorerAt, say: Report, now: Report, device: str) -> Iterator[SavedModel]:
-    """A saved model, with its scorer where it needs one, asked as it was in training.
+    """A saved model, with its scorer where it or a part of it needs one, asked as it was in training.
 
     Raises:
         DeviceMissing: There is no such device.
@@ -132,9 +132,12 @@ def saved_model(folder: Path, scorer: ScorerAt, say: Report, now: Report, device
         UsageError: A scorer is needed, and no address was given.
         WrongScorer: The scorer is not the one that the model was trained with.
     """
-    card = read_card(folder)
-    with scorer_for(card.settings.interaction, scorer, say, card.settings) as frozen:
-        yield read_model(folder, frozen, usable_device(device), now)
+    with ExitStack() as stack:
+
+        def frozen_of(card: Card) -> ScorerClient | None:
+            return stack.enter_context(scorer_for(card.settings.interaction, scorer, say, card.settings))
+
+        yield read_model(folder, frozen_of, usable_device(device), now)
 
 
 def secret_in(path: Path) -> str:

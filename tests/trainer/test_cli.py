@@ -28,6 +28,7 @@ COMMANDS = (
     "coordinator",
     "train",
     "evaluate",
+    "fuse",
     "predict",
     "experiment",
 )
@@ -126,7 +127,7 @@ def test_predict_ranks_entities_and_marks_what_is_known(
     assert [row[0] for row in rows] == [str(i) for i in range(1, 15)]
     one, side = (head, TAIL) if given == "--head" else (tail, HEAD)
     asked_row = (graph.entities.index(one), graph.relations.index(relation), side)
-    (scores,) = read_model(model, None).scorer(queries(asked_row))
+    (scores,) = read_model(model).scorer(queries(asked_row))
     best = np.argsort(-scores)
     assert [row[1:3] for row in rows] == [[graph.entities[i], f"{scores[i]:.3f}"] for i in best]
     known = {triple for split in graph.triples for triple in graph.named(split)}

@@ -46,6 +46,7 @@ app.command()(client.leave)
 app.add_typer(operator.coordinator, name="coordinator")
 app.command()(models.train)
 app.command()(models.evaluate)
+app.command()(models.fuse)
 app.command()(models.predict)
 app.command()(experiment)
 

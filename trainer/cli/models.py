@@ -1,7 +1,7 @@
-"""`demo`, `train`, `evaluate` and `predict`."""
+"""`demo`, `train`, `evaluate`, `fuse` and `predict`."""
 
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
@@ -29,10 +29,28 @@ from trainer.cli.options import (
     Vectors,
 )
 from trainer.commands import models as commands
+from trainer.commands.fuse import run_fuse
+from trainer.commands.rerank import Reranking, run_rerank
 from trainer.inputs import ScorerAt
+from trainer.judge import JudgeReadout, TextsName
 
 console = Console()
 ModelFolder = Annotated[Path, typer.Argument(help="Folder of a trained model, as `HOME/CLIENT/TRAINING/fusion`.")]
+
+Rerank = Annotated[
+    JudgeReadout | None,
+    typer.Option(help="Let the scorer, which is told names, put each query's best candidates in order as well."),
+]
+Shortlist = Annotated[int | None, typer.Option(help="Candidates a query that the scorer gets; 20 unless given.", min=1)]
+Told = Annotated[
+    TextsName | None, typer.Option(help="What the scorer is told of each entity and relation; names unless given.")
+]
+Limit = Annotated[
+    int | None, typer.Option(help="At most so many triples of validation and of test, drawn at random.", min=1)
+]
+Kept = Annotated[
+    Path | None, typer.Option(help="Folder that keeps the scorer's scores; .tripleherd/scores unless given.")
+]
 
 
 def demo(
@@ -99,13 +117,49 @@ def evaluate(
     scorer_key_file: ScorerKeyFile = None,
     device: Device = "cpu",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the metrics to this file, too.")] = None,
+    rerank: Rerank = None,
+    shortlist: Shortlist = None,
+    texts: Told = None,
+    limit: Limit = None,
+    kept: Kept = None,
 ) -> None:
     """Rank a folder's test triples with a trained model: both sides, filtered, realistic.
 
     Example: `tripleherd evaluate .tripleherd/client_0/CLIENT/TRAINING/fusion --data data/umls/client_0`
+
+    With the scorer's order of the ten best as well, on 200 triples:
+
+    `tripleherd evaluate results/transe --data data/umls --rerank verdict --shortlist 10 --limit 200 --scorer URL`
     """
     at = ScorerAt(scorer, scorer_key_file)
-    commands.run_evaluate(console, model, data, "test" if test else "valid", at, device, json_file)
+    given: dict[str, Any] = {"size": shortlist, "texts": texts, "limit": limit, "kept": kept}
+    how = {name: value for name, value in given.items() if value is not None}
+    if rerank is None and how:
+        raise typer.BadParameter("--shortlist, --texts, --limit and --kept go with --rerank")
+    if rerank is None:
+        commands.run_evaluate(console, model, data, "test" if test else "valid", at, device, json_file)
+    elif test:
+        run_rerank(console, model, data, at, device, json_file, Reranking(rerank, **how))
+    else:
+        raise typer.BadParameter(
+            "--rerank learns on validation triples and measures on test triples; leave out --valid"
+        )
+
+
+def fuse(
+    first: ModelFolder,
+    second: ModelFolder,
+    data: Annotated[str, typer.Option(help="The graph of both models; its validation triples fit the shares.")],
+    out: Annotated[Path, typer.Option(help="Where the fused model is written; the two stay where they are.")],
+    scorer: Scorer = None,
+    scorer_key_file: ScorerKeyFile = None,
+    device: Device = "cpu",
+) -> None:
+    """Combine two trained models of one graph, a KGE and a LLaMA for example, by shares learned on validation triples.
+
+    Example: `tripleherd fuse results/transe results/llama --data data/umls/client_0 --out results/both --scorer URL`
+    """
+    run_fuse(console, (first, second), data, out, ScorerAt(scorer, scorer_key_file), device)
 
 
 def predict(

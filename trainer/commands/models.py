@@ -101,9 +101,9 @@ def run_evaluate(
             raise DataError(f"{data}: there are no {split} triples to rank")
         now(f"ranking {len(graph.triples[split])} {split} triples")
         scores = restricted(model.scorer, model.card.entities, model.card.relations, graph)
-        tolerance = model.card.settings.tie_tolerance
+        tolerance = model.tie_tolerance
         ranks = rank(graph.triples[split], known_answers(graph, split), scores, tolerance)
-    metrics, interaction, mode = ranks.metrics(), model.card.settings.interaction, model.card.mode
+    metrics, interaction, mode = ranks.metrics(), model.interaction, model.card.mode
     if json_file is not None:
         what = {"interaction": interaction, "mode": mode, "split": split, "ranks": "filtered, realistic"}
         counts = {"triples": len(ranks), "candidates": len(graph.entities), "left_out": graph.left_out[split]}
