@@ -100,7 +100,7 @@ def save_model(
 
 def save_fusion(folder: Path, graph: Graph, fusion: Fusion, parts: tuple[Path, Path]) -> None:
     """Save the weights with which the models in two other folders are combined over a graph's names."""
-    first, second = (Path(os.path.relpath(part, folder)).as_posix() for part in parts)
+    first, second = (Path(os.path.relpath(part.resolve(), folder.resolve())).as_posix() for part in parts)
     names = {"entities": graph.entities, "relations": graph.relations}
     _write_card(folder, FusedCard(**names, parts=(first, second), weights=fusion.weights.tolist()))
 

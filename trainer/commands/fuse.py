@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from protocol.messages import HEAD, TAIL
 from protocol.rounds import Metrics
@@ -22,7 +23,7 @@ def run_fuse(console: Console, folders: tuple[Path, Path], data: str, out: Path,
     """Learn two models' shares on validation triples, save the fused model, and measure all three on test triples."""
     if (out / "model.json").exists():
         raise UsageError(f"{out} holds a model already; give --out a new folder")
-    rows: list[tuple[list[str], Metrics]] = []
+    rows: list[tuple[str, SavedModel, Metrics]] = []
     with progress(console) as (say, now):
         graph = graph_of(data, say)
         if not len(graph.triples["valid"]):
@@ -32,25 +33,26 @@ def run_fuse(console: Console, folders: tuple[Path, Path], data: str, out: Path,
         for folder in (*folders, out) if len(graph.triples["test"]) else ():
             now(f"ranking {len(graph.triples['test'])} test triples with {folder}")
             with saved_model(folder, scorer, say, now, device) as model:
-                ranks = rank(
-                    graph.triples["test"],
-                    known_answers(graph, "test"),
-                    _over(graph, folder, model),
-                    model.tie_tolerance,
-                )
-                rows.append(([folder.resolve().name, model.interaction, model.card.mode], ranks.metrics()["both"]))
+                rows.append((folder.resolve().name, model, _measured(graph, folder, model)))
     if not rows:
         console.print("there are no test triples to rank")
         return
-    shown = Table(
-        "model", "interaction", "mode", *COLUMNS.values(), title=f"{Path(data).resolve().name}, test, both sides"
-    )
-    shares = f"share of {rows[1][0][0]}: {fusion.weights[TAIL, 1]:.2f} of tails, {fusion.weights[HEAD, 1]:.2f} of heads"
-    shown.caption = f"filtered, realistic ranks among {len(graph.entities)} entities\n{shares}"
-    shown.caption += ties(metrics for _, metrics in rows)
-    for names, metrics in rows:
-        shown.add_row(*names, *(f"{metrics.model_dump()[column]:.3f}" for column in COLUMNS))
+    tail, head = fusion.weights[[TAIL, HEAD], 1]
+    caption = f"filtered, realistic ranks among {len(graph.entities)} entities\n"
+    caption += f"share of {rows[1][0]}: {tail:.2f} of tails, {head:.2f} of heads" + ties(m for _, _, m in rows)
+    title = Text(f"{Path(data).resolve().name}, test, both sides")
+    columns = ("model", "interaction", "mode", *COLUMNS.values())
+    shown = Table(*columns, title=title, caption=Text(caption), caption_justify="left")
+    for name, model, metrics in rows:
+        values = metrics.model_dump()
+        shown.add_row(Text(name), model.interaction, model.card.mode, *(f"{values[c]:.3f}" for c in COLUMNS))
     console.print(shown)
+
+
+def _measured(graph: Graph, folder: Path, model: SavedModel) -> Metrics:
+    """Of test triples, both sides."""
+    scores = _over(graph, folder, model)
+    return rank(graph.triples["test"], known_answers(graph, "test"), scores, model.tie_tolerance).metrics()["both"]
 
 
 def _learn(graph: Graph, folders: tuple[Path, Path], scorer: ScorerAt, device: str, say: Report, now: Report) -> Fusion:

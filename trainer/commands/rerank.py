@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from protocol.messages import HEAD, TAIL
 from protocol.rounds import Metrics, SideName
@@ -68,16 +69,21 @@ def run_rerank(
     metrics = {name: getattr(found, name).metrics() for name in RANKINGS}
     if json_file is not None:
         write(json_file, _record(model, graph, how, judge, found, metrics))
+    shown = _table(how, found, metrics)
     title = f"{model.interaction}, {model.card.mode}, test; the best {how.size} re-ranked by {judge.info.model}"
-    columns = ("side", "ranking", f"recall@{how.size}", *COLUMNS.values())
-    shown = Table(*columns, title=title, caption_justify="left")
-    shown.caption = _caption(graph, how, judge, found) + ties(metrics[name]["both"] for name in RANKINGS)
+    caption = _caption(graph, how, judge, found) + ties(metrics[name]["both"] for name in RANKINGS)
+    shown.title, shown.caption = Text(title), Text(caption)
+    console.print(shown)
+
+
+def _table(how: Reranking, found: Reranked, metrics: dict[str, dict[SideName, Metrics]]) -> Table:
+    shown = Table("side", "ranking", f"recall@{how.size}", *COLUMNS.values(), caption_justify="left")
     for side in SIDES:
         for name in RANKINGS:
             values = metrics[name][side].model_dump()
             cells = [found.recall[side], *(values[column] for column in COLUMNS)]
             shown.add_row(side, name, *(f"{cell:.3f}" for cell in cells), end_section=name == RANKINGS[-1])
-    console.print(shown)
+    return shown
 
 
 def _caption(graph: Graph, how: Reranking, judge: Judge, found: Reranked) -> str:
