@@ -28,7 +28,7 @@ class Preset:
 
 
 DEFAULT: dict[InteractionName, Preset] = {
-    # Of six trials each (experiments/trials.yaml: loss, dropout and learning rate; reciprocal relations) on UMLS dealt to
+    # Of six trials each (experiments/trials.yaml: losses, dropout, rates; reciprocal relations) on UMLS dealt to
     # three clients, those with the best validation MRR in federation.
     "transe": Preset(LocalSettings(learning_rate=1e-2, dropout=0.3, reciprocal=True, batch_size=128)),
     "distmult": Preset(LocalSettings(learning_rate=3e-3, dropout=0.3, batch_size=128)),
