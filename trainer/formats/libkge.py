@@ -24,7 +24,8 @@ def read_libkge(folder: Path) -> Graph:
     entities, relations = (_numbering(_file(folder, said, kind)) for kind in ("entity_ids", "relation_ids"))
     files = {split: _file(folder, said, split) for split in SPLITS}
     return Graph.from_names(
-        {split: named_triples(file, lines_of(file), _ORDER, entities, relations) for split, file in files.items()}
+        {split: named_triples(file, lines_of(file), _ORDER, entities, relations) for split, file in files.items()},
+        str(folder),
     )
 
 
