@@ -85,7 +85,9 @@ class Evaluation(Strict):
     mode: Mode
     split: Split
     triples: int = Field(ge=1, le=1 << 40, description="Triples ranked: the weight in the mean over clients.")
-    sides: dict[SideName, Metrics] = Field(min_length=1, description="Must hold `both`.")
+    sides: dict[SideName, Metrics] = Field(
+        min_length=1, description="Must hold `both`, and `tail` where the training's `sides` says so."
+    )
 
     @field_validator("sides")
     @classmethod

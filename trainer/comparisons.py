@@ -1,7 +1,7 @@
 """How a query vector meets candidates: as a dot product, an L1 distance, or a sum of complex moduli.
 
 Each comes in two forms: every query against every candidate, and every query against candidates of its own. Neither
-makes a [queries, candidates, dim] tensor, but for queries against their own candidates on a GPU, in parts.
+makes a [queries, candidates, dim] tensor on a CPU; on a GPU all but plain products do, in parts.
 """
 
 from enum import Enum

@@ -23,12 +23,12 @@ def read_dataset(source: str, columns: Columns | None = None) -> Graph:
     if path.suffix == ".pkl" and path.is_file():
         raise DataError(f"{path}: a pickle is read by `tripleherd convert` alone, which makes folders of it")
     if path.is_file():
-        return Graph.from_names({"train": read_table(path, columns)})
+        return Graph.from_names({"train": read_table(path, columns)}, source)
     if columns is not None:
         raise DataError(f"{source}: --columns is for one file, which this is not")
     if path.exists() or path.name != source:
         return _read_folder(path)
-    return Graph.from_names(read_pykeen(source))
+    return Graph.from_names(read_pykeen(source), source)
 
 
 def _read_folder(folder: Path) -> Graph:

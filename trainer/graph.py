@@ -50,15 +50,15 @@ class Graph:
         return self.triples["train"]
 
     @classmethod
-    def from_names(cls, named: Mapping[str, Iterable[Named]]) -> "Graph":
-        """Index named triples.
+    def from_names(cls, named: Mapping[str, Iterable[Named]], source: str = "the graph") -> "Graph":
+        """Index named triples, which errors call by their source.
 
         Raises:
             DataError: The training split is empty.
         """
         train = list(named["train"])
         if not train:
-            raise DataError("the training split holds no triple")
+            raise DataError(f"{source}: the training split holds no triple")
         entities = sorted({entity for head, _, tail in train for entity in (head, tail)})
         relations = sorted({relation for _, relation, _ in train})
         entity_index = {name: i for i, name in enumerate(entities)}
@@ -120,7 +120,7 @@ def read_folder(folder: Path, suffix: str = ".tsv") -> Graph:
         raise DataError(f"{folder}: there is no such folder; it should hold train.tsv, valid.tsv and test.tsv")
     if not (folder / f"train{suffix}").is_file():
         raise DataError(f"{folder}: train{suffix} is missing; each line is head, relation, tail, separated by tabs")
-    return Graph.from_names({split: read_tsv(folder / f"{split}{suffix}") for split in SPLITS})
+    return Graph.from_names({split: read_tsv(folder / f"{split}{suffix}") for split in SPLITS}, str(folder))
 
 
 def read_tsv(path: Path) -> list[Named]:

@@ -1,6 +1,6 @@
 """Loops over numbers: compiled by numba, and spread over as many threads as torch uses.
 
-A loop is cut in parts by its length alone, so that sums are taken in the same order on every machine.
+A loop is cut in parts by its length alone, so that sums are taken in the same order whatever the number of threads.
 """
 
 from collections.abc import Callable

@@ -33,7 +33,9 @@ def self_adversarial(positive: Tensor, negative: Tensor, temperature: float) -> 
         negative: [a, m], scores of their negatives, likewise.
         temperature: alpha; hard negatives weigh more the larger it is. Weights carry no gradient.
     """
-    weights = F.softmax(temperature * negative.detach(), dim=1)
+    # At temperature 0, too, what is no negative weighs nothing.
+    plausible = torch.where(negative > NO_NEGATIVE / 2, temperature * negative, NO_NEGATIVE).detach()
+    weights = F.softmax(plausible, dim=1)
     return (-F.logsigmoid(positive) - (weights * F.logsigmoid(-negative)).sum(dim=1)).mean() / 2
 
 

@@ -45,7 +45,7 @@ def rank(triples: Triples, known: Answers, scorer: Scorer, tolerance: float = 0.
         known: The filter; one that `known_answers` made.
         scorer: The model.
         tolerance: Two candidates of a query are level where their scores differ by no more than this part of the
-            largest absolute score of the query's candidates.
+            largest absolute score of any entity for the query, filtered or not.
 
     Raises:
         ScoresNotFinite: The scorer returned NaN or infinity.

@@ -47,6 +47,21 @@ def test_our_own_form_goes_before_those_of_others(tmp_path: Path) -> None:
     assert read_dataset(str(tmp_path)).named("train") == [("a", "r", "b")]
 
 
+@pytest.mark.parametrize("name", ["all.tsv", "mine", "openke", "libkge"])
+def test_a_graph_that_cannot_be_trained_on_is_named(tmp_path: Path, name: str) -> None:
+    files = {
+        "all.tsv": {"all.tsv": "\n"},
+        "mine": {"mine/train.tsv": ""},
+        "openke": {f"openke/{file}2id.txt": "0\n" for file in ("entity", "relation", "train", "valid", "test")},
+        "libkge": {f"libkge/{f}.del": "" for f in ("entity_ids", "relation_ids", "train", "valid", "test")},
+    }
+    for file, text in files[name].items():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(text)
+    with pytest.raises(DataError, match=f"{name}: the training split holds no triple"):
+        read_dataset(str(tmp_path / name))
+
+
 def test_a_pickle_is_refused_with_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "fed3.pkl").write_bytes(b"")
     with pytest.raises(DataError, match=r"fed3\.pkl: a pickle is read by `tripleherd convert` alone"):

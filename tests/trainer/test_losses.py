@@ -61,11 +61,12 @@ def test_margin_ranking_is_its_equation() -> None:
     assert margin_ranking(POSITIVE, NEGATIVE, 2.5).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_what_is_no_negative_adds_nothing_to_a_loss() -> None:
+@pytest.mark.parametrize("temperature", [0.0, 0.5])
+def test_what_is_no_negative_adds_nothing_to_a_loss(temperature: float) -> None:
     marked = torch.cat([NEGATIVE[:, :3], torch.full((5, 4), NO_NEGATIVE, dtype=torch.float64)], dim=1)
-    alone = self_adversarial(POSITIVE, NEGATIVE[:, :3], 0.5)
-    torch.testing.assert_close(self_adversarial(POSITIVE, marked, 0.5), alone)
-    nothing = self_adversarial(POSITIVE, torch.full((5, 4), NO_NEGATIVE, dtype=torch.float64), 0.5)
+    alone = self_adversarial(POSITIVE, NEGATIVE[:, :3], temperature)
+    torch.testing.assert_close(self_adversarial(POSITIVE, marked, temperature), alone)
+    nothing = self_adversarial(POSITIVE, torch.full((5, 4), NO_NEGATIVE, dtype=torch.float64), temperature)
     torch.testing.assert_close(nothing, torch.nn.functional.softplus(-POSITIVE).mean() / 2)
     torch.testing.assert_close(
         margin_ranking(POSITIVE, marked, 2.5), 3 / 7 * margin_ranking(POSITIVE, NEGATIVE[:, :3], 2.5)

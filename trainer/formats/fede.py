@@ -17,7 +17,8 @@ def read_fede(path: Path) -> list[Parts]:
     """The named triples of each client by split; a name is a number that all clients share.
 
     Raises:
-        DataError: The file is too large, is no such pickle, or holds anything but integer arrays.
+        DataError: The file is too large, is no such pickle, holds anything but integer arrays, or has a client without
+            a triple to train on.
     """
     with path.open("rb") as file:
         body = file.read(MAX_BYTES + 1)
@@ -35,7 +36,10 @@ def read_fede(path: Path) -> list[Parts]:
 def _client(number: int, client: object) -> Parts:
     if not isinstance(client, dict) or not all(isinstance(client.get(split), dict) for split in SPLITS):
         raise Refused(f"client {number} is no dict of train, valid and test")
-    return {split: _triples(f"client {number}, {split}", client[split]) for split in SPLITS}
+    parts = {split: _triples(f"client {number}, {split}", client[split]) for split in SPLITS}
+    if not parts["train"]:
+        raise Refused(f"client {number} has no triple to train on")
+    return parts
 
 
 def _triples(where: str, part: dict[object, object]) -> list[Named]:

@@ -24,7 +24,8 @@ def read_libkge(folder: Path) -> Graph:
     entities, relations = (_numbering(_file(folder, said, kind)) for kind in ("entity_ids", "relation_ids"))
     files = {split: _file(folder, said, split) for split in SPLITS}
     return Graph.from_names(
-        {split: named_triples(file, lines_of(file), _ORDER, entities, relations) for split, file in files.items()}
+        {split: named_triples(file, lines_of(file), _ORDER, entities, relations) for split, file in files.items()},
+        str(folder),
     )
 
 
@@ -39,11 +40,10 @@ def _settings(path: Path) -> Mapping[str, Any]:
 
 
 def _file(folder: Path, said: Mapping[str, Any], kind: str) -> Path:
-    name = str(said.get(f"files.{kind}.filename", f"{kind}.del"))
-    if Path(name).name != name:
-        raise DataError(
-            f"{folder / 'dataset.yaml'}: files.{kind}.filename is {name!r}, which is no file of this folder"
-        )
+    name = said.get(f"files.{kind}.filename", f"{kind}.del")
+    if not isinstance(name, str) or Path(name).name != name:
+        # Its value is not shown: a few lines of aliases could make it longer than any memory.
+        raise DataError(f"{folder / 'dataset.yaml'}: files.{kind}.filename is no name of a file in this folder")
     if not (folder / name).is_file():
         raise DataError(f"{folder / name}: is missing; a folder of LibKGE's needs it")
     return folder / name

@@ -23,7 +23,8 @@ def read_openke(folder: Path) -> Graph:
     entities, relations = _numbering(folder / "entity2id.txt"), _numbering(folder / "relation2id.txt")
     files = {split: folder / f"{split}2id.txt" for split in SPLITS}
     return Graph.from_names(
-        {split: named_triples(file, _counted(file), _ORDER, entities, relations) for split, file in files.items()}
+        {split: named_triples(file, _counted(file), _ORDER, entities, relations) for split, file in files.items()},
+        str(folder),
     )
 
 

@@ -29,7 +29,8 @@ class Columns:
             ValueError: They are not three.
         """
         names = [name.strip() for name in text.split(",")]
-        if len(names) != 3 or not all(names) or len(set(names)) < 3 or "0" in names:
+        zero = any(name.isdecimal() and int(name) == 0 for name in names)
+        if len(names) != 3 or not all(names) or len(set(names)) < 3 or zero:
             raise ValueError("give three columns, as 1,2,3 or as names of the header line")
         return cls((names[0], names[1], names[2]))
 

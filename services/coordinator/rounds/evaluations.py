@@ -19,7 +19,7 @@ def accept_evaluation(store: Store, client: str, number: int, evaluation: Evalua
 
     Raises:
         Conflict: The version is neither being evaluated nor the best of a finished training, or other metrics stand.
-        InvalidRequest: It ranked more triples than it joined with.
+        InvalidRequest: It ranked more triples than it joined with, or lacks the side that chooses versions.
         Forbidden: The client joined after the evaluation began, or after the training was finished.
     """
     content = evaluation.model_dump_json()
@@ -32,7 +32,7 @@ def accept_evaluation(store: Store, client: str, number: int, evaluation: Evalua
             raise InvalidRequest.of("triples", weigh)
         standing = session.get(EvaluationRow, key)
         if standing is None:
-            _admit(session, client, number)
+            _admit(session, client, number, evaluation)
             session.add(
                 EvaluationRow(
                     round=number, client=client, mode=evaluation.mode, split=evaluation.split, content=content
@@ -56,14 +56,17 @@ def accept_evaluation(store: Store, client: str, number: int, evaluation: Evalua
         return receipt, standing is None
 
 
-def _admit(session: Session, client: str, number: int) -> None:
-    """Raise unless metrics of the version are taken from this client now."""
+def _admit(session: Session, client: str, number: int, evaluation: Evaluation) -> None:
+    """Raise unless these metrics of the version are taken from this client now."""
     if session.get_one(Client, client).removed_by is not None:
         raise Forbidden(f"client {client} is no member any more")
     version = session.get(Round, number)
     if version is not None:
         training = queries.training_by_id(session, version.training)
         assert training is not None
+        learnt = training.fixed().local.sides
+        if learnt not in evaluation.sides:
+            raise InvalidRequest.of("sides", f"`{learnt}` is missing; this training chooses its versions by it")
         if training.finished is not None and training.best_version == number:
             if session.get_one(Client, client).joined > training.finished:
                 raise Forbidden(f"training {training.id} was finished before this client joined")

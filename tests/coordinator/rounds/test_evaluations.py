@@ -63,3 +63,16 @@ def test_metrics_weigh_no_more_than_the_triples_that_a_client_joined_with(local:
         accept_evaluation(local.store, one.id, 2, evaluation(1.0, 1 << 40))
     assert caught.value.errors[0].field == "triples"
     assert accept_evaluation(local.store, one.id, 2, evaluation(1.0, 2))[1]
+
+
+def test_metrics_must_hold_the_side_that_chooses_versions(local: Local) -> None:
+    one, two = members(2, 2)
+    local.start(clients=2, evaluate_every=1, rounds=1, local={"sides": "tail"})
+    local.join(one, two)
+    for member in (one, two):
+        local.send(member)
+    with pytest.raises(InvalidRequest, match="sides: `tail` is missing; this training chooses its versions by it"):
+        accept_evaluation(local.store, one.id, 2, evaluation(0.5))
+    both = evaluation(0.5).sides["both"]
+    tails = evaluation(0.5).model_copy(update={"sides": {"both": both, "tail": both}})
+    assert accept_evaluation(local.store, one.id, 2, tails)[1]

@@ -53,6 +53,8 @@ def test_other_integers_and_byte_orders_are_read_alike(tmp_path: Path) -> None:
         ({"train": part()}, "it holds no list of clients"),
         ([client(1), {"train": part(), "valid": part()}], "client 1 is no dict of train, valid and test"),
         ([client(1) | {"test": {"edge_index": part()["edge_index"]}}], "client 0, test: edge_index_ori is missing"),
+        ([client(1), client(2) | {"train": part()}], "client 1 has no triple to train on"),
+        ([client(1), {"train": part(), "valid": part(), "test": part()}], "client 1 has no triple to train on"),
         (
             [client(1) | {"train": part((1, 2, 3)) | {"edge_type_ori": np.zeros(2, np.int64)}}],
             r"client 0, train: edge_index_ori should be \[2, t\] and edge_type_ori \[t\]",

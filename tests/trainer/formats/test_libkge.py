@@ -43,7 +43,14 @@ def test_the_description_names_the_files(folder: Path) -> None:
 @pytest.mark.parametrize("outside", ["../secret", "/etc/passwd", "", "."])
 def test_files_outside_the_folder_are_not_read(folder: Path, outside: str) -> None:
     describe(folder, **{"files.train.filename": outside})
-    with pytest.raises(DataError, match=r"files.train.filename is .*no file of this folder|is missing"):
+    with pytest.raises(DataError, match=r"files.train.filename is no name of a file in this folder|is missing"):
+        read_dataset(str(folder))
+
+
+def test_a_name_that_aliases_make_endless_is_not_written_out(folder: Path) -> None:
+    lists = "\n".join(f"{i}: &{i} [{', '.join([f'*{i - 1}' if i else 'x'] * 9)}]" for i in range(60))
+    (folder / "dataset.yaml").write_text(f"{lists}\ndataset:\n  files.train.filename: *59\n")
+    with pytest.raises(DataError, match=r"dataset\.yaml: files.train.filename is no name of a file in this folder$"):
         read_dataset(str(folder))
 
 

@@ -60,7 +60,7 @@ def test_a_csv_that_is_no_text_is_named(tmp_path: Path) -> None:
         read_table(tmp_path / "a.csv")
 
 
-@pytest.mark.parametrize("text", ["1,2", "1,2,3,4", "a,,b", "a,b,a", "0,1,2"])
+@pytest.mark.parametrize("text", ["1,2", "1,2,3,4", "a,,b", "a,b,a", "0,1,2", "00,1,2"])
 def test_columns_that_are_not_three_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="give three columns"):
         Columns.parse(text)
