@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 MAX_BYTES = 1 << 30
 """Of a pickle: 22 million triples of six numbers of 8 bytes."""
+MAX_TUPLES = 1 << 15
+"""Of a pickle: those of 450 clients. As a dict's key, tuples in tuples take stack for each; it lasts for 100,000."""
 _OPCODES = {
     *("PROTO", "FRAME", "STOP", "MARK", "MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
     *("EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "SETITEM", "SETITEMS"),
@@ -135,9 +137,13 @@ def load(body: bytes) -> object:
 
 def _check(body: bytes) -> None:
     """Look at every opcode before the first one is run."""
+    tuples = 0
     for step, (opcode, argument, _) in enumerate(pickletools.genops(body)):
         if opcode.name not in _OPCODES:
             raise Refused(f"it holds the opcode {opcode.name}, which integer arrays do not need")
+        tuples += opcode.name.startswith("TUPLE")
+        if tuples > MAX_TUPLES:
+            raise Refused(f"it holds more than {MAX_TUPLES} tuples")
         if opcode.name == "GLOBAL":
             module, _, name = str(argument).partition(" ")
             _named(module, name)

@@ -82,9 +82,8 @@ def test_integer_arrays_come_back(protocol: int, dtype: str, shape: tuple[int, .
 @pytest.mark.parametrize("numpy", [b"numpy.core", b"numpy._core"])
 @pytest.mark.parametrize("protocol", [3, 5])
 def test_both_of_numpys_names_are_known(numpy: bytes, protocol: int) -> None:
-    body = pickle.dumps(np.arange(3), 3) if protocol == 3 else pickle.dumps(np.arange(3), 5)
+    body = pickle.dumps(np.arange(3), protocol)
     if protocol == 5:  # names have their length before them, and frames theirs
-        body = pickle.dumps(np.arange(3), 5)
         old = b"\x8c\x13numpy._core.numeric"
         assert old in body
         changed = b"\x8c" + bytes([len(numpy) + 8]) + numpy + b".numeric"
@@ -148,6 +147,7 @@ PROTOCOL = b"\x80\x04"
         PROTOCOL + b"cnumpy\nndarray\n)R.",
         PROTOCOL + b"cnumpy\nndarray\n)\x81.",  # NEWOBJ
         PROTOCOL + b"cnumpy\ndtype\n)R}\x8c\x09__class__K\x01sb.",
+        pytest.param(PROTOCOL + b"})" + 1_000_000 * b"\x85" + b"K\x01s.", id="a key too deep to be hashed"),
         PROTOCOL + b"\x82\x01.",  # a name by its number
         PROTOCOL + b"Pid\n.",  # a persistent id
         pickle.dumps(np.random.default_rng(0)),
