@@ -44,12 +44,17 @@ def in_parts(loop: Callable[[int, int, int], None], steps: int) -> None:
     What two parts write must not overlap.
     """
     parts = parts_of(steps)
-    ends = [steps * part // parts for part in range(parts + 1)]
-    if torch.get_num_threads() == 1 or parts == 1:
-        for part in range(parts):
-            loop(part, ends[part], ends[part + 1])
-    else:
-        list(_pool(torch.get_num_threads()).map(loop, range(parts), ends, ends[1:]))
+    threads = min(torch.get_num_threads(), parts)
+
+    def run(first: int) -> None:
+        for part in range(first, parts, threads):
+            loop(part, steps * part // parts, steps * (part + 1) // parts)
+
+    # This thread works too: handing over costs more than a part of a small loop.
+    others = [_pool(threads).submit(run, first) for first in range(1, threads)]
+    run(0)
+    for other in others:
+        other.result()
 
 
 @cache

@@ -137,7 +137,8 @@ def _identify(database: Database, blobs: Blobs) -> str:
     """The mark of the database, which must be that of the blobs; where both are new, a new one."""
     with database.write() as session:
         counter = session.get(Counter, 1)
-        mark, fresh = blobs.mark(), _fresh(blobs)
+        fresh = _fresh(blobs)
+        mark = blobs.mark()  # later: a process that starts beside this one may be writing it
         if counter is None and not fresh:
             raise StoreUnusable(f"the database is empty, and there are a coordinator's blobs; {RESTORE}")
         if counter is None:

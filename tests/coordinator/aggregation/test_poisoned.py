@@ -66,7 +66,7 @@ def trained_mrr(folder: Path, graphs: list[Graph], attacked: bool, strategy: dic
     honest = range(CLIENTS - 1)
     models = [Model(INTERACTION, table[rows[i]], relations[i], {}) for i in honest]
     weights = [len(graphs[i].triples["valid"]) for i in honest]
-    return float(np.average([valid_mrr(models[i], graphs[i]) for i in honest], weights=weights))
+    return float(np.average([valid_mrr(models[i], graphs[i], "both") for i in honest], weights=weights))
 
 
 def local_round(graph: Graph, entities: Array, relations: Array, seed: int) -> tuple[Array, Array]:
