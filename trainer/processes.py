@@ -20,6 +20,7 @@ import httpx
 START_SECONDS = 120.0
 STOP_SECONDS = 10.0
 LOOPBACK = "127.0.0.1"
+_OURS = ("COORDINATOR_", "SCORER_", "TRAINER_")
 
 
 class ProcessFailed(Exception):
@@ -94,8 +95,10 @@ class Processes:
             os.close(end)
 
     def start(self, name: str, arguments: list[str], environment: Mapping[str, str] | None = None) -> Child:
-        """Start `python -m …` with its output in a log of its own."""
+        """Start `python -m …` with its output in a log of its own; of our settings, it has those given alone."""
         path = self.logs / f"{name}.log"
+        # Settings are the parent's to give: what its user has exported would change results unseen.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
         # One thread a process: the processes are what runs side by side.
         threads = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         with path.open("wb") as log:
@@ -104,7 +107,7 @@ class Processes:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=self._leash[0],
-                env=os.environ | threads | dict(environment or {}),
+                env=inherited | threads | dict(environment or {}),
                 # Ctrl-C reaches the parent alone, which then stops its children in order.
                 start_new_session=True,
             )

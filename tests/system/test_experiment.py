@@ -13,6 +13,7 @@ import pytest
 from tests.system.test_demo import commands_mentioning
 from trainer.dataset import read_dataset
 from trainer.graph import write_folder
+from trainer.processes import free_port
 from trainer.split import deal
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
@@ -99,10 +100,13 @@ def test_killed_and_taken_up_again_it_ends_with_the_same_table(file: Path, undis
     while commands_mentioning(str(out)):
         assert time.monotonic() < deadline, "its processes live on"
         time.sleep(0.05)
+    (half,) = out.glob("runs/*-transe-*")
+    (half / "error.txt").write_text("of a time before")
     again = start(file, out)
     said = ended(again)
     assert again.returncode == 0, said
     assert sorted(line["begun"] for line in lines(out) if line["mode"] == "fusion") == [1, 2]
+    assert not (half / "error.txt").exists()
     for name in SAME:
         assert (out / name).read_bytes() == (undisturbed / name).read_bytes(), name
 
@@ -140,6 +144,18 @@ def test_ctrl_c_stops_every_process_and_says_how_to_go_on(file: Path) -> None:
     assert "stopped, and every process with it; the same command goes on" in said
     assert "Traceback" not in said
     assert commands_mentioning(str(out)) == []
+
+
+def test_a_scorer_that_does_not_answer_is_told_while_it_is_waited_for(file: Path) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    described = TWO.replace("{interaction: transe}", "{interaction: llama}") + f"scorer: {{address: {address}}}\n"
+    (file.parent / "waits.yaml").write_text(described)
+    process = start(file.parent / "waits.yaml", file.parent / "waits")
+    assert process.stdout is not None
+    assert address in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    ended(process)
+    assert process.returncode == 130
 
 
 def test_a_run_that_fails_is_listed_and_the_others_go_on(file: Path) -> None:

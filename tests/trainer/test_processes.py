@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from ast import literal_eval
 from pathlib import Path
 
 import psutil
@@ -60,6 +61,21 @@ def test_a_failed_child_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
         child = processes.start("one", ["tests.trainer.no_such_module"])
         with pytest.raises(ProcessFailed, match=r"(?s)one ended with status 1:.*No module named"):
             processes.wait_all([child], nothing)
+
+
+def test_a_child_does_not_see_settings_that_its_parent_s_user_has_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("COORDINATOR_DATABASE_URL", "SCORER_MODEL", "TRAINER_TEXTS", "HF_HOME"):
+        monkeypatch.setenv(name, "exported")
+    ours = "{name: value for name, value in os.environ.items() if name.partition('_')[0] in %r}"
+    setup = f"import os; print({ours % (('COORDINATOR', 'SCORER', 'TRAINER', 'HF'),)})"
+    with Processes(tmp_path) as processes:
+        child = processes.start("one", ["timeit", "-n1", "-r1", "-s", setup], {"SCORER_WORKERS": "2"})
+        assert literal_eval(started(child.log)[0]).items() >= {"SCORER_WORKERS": "2", "HF_HOME": "exported"}.items()
+        assert "exported" not in [
+            value for name, value in literal_eval(started(child.log)[0]).items() if name != "HF_HOME"
+        ]
 
 
 def test_no_port_is_given_twice() -> None:

@@ -1,6 +1,6 @@
 """Running an experiment: its runs, and after each of them its results, tables and logs; the figures at the end."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -8,6 +8,7 @@ from rich.console import Console
 from trainer.experiments.experiment import Laboratory, Outcome
 from trainer.experiments.extras import needed
 from trainer.experiments.means import Done
+from trainer.experiments.plan import Run
 from trainer.experiments.reading import read_experiment
 from trainer.experiments.record import cores, write_lines
 from trainer.experiments.schema import Experiment
@@ -48,7 +49,8 @@ class _Results:
 
     experiment: Experiment
     out: Path
-    unlogged: tuple[str, ...] = ()
+    unlogged: list[str] = field(default_factory=list)
+    _logged: set[Run] = field(default_factory=set)
 
     def publish(self, done: Done) -> None:
         """Write results and tables of what is done, and log it."""
@@ -57,7 +59,10 @@ class _Results:
         for file, render in (("table.md", Sheet.markdown), ("table.tex", Sheet.latex)):
             with whole(self.out / file) as out:
                 out.write(document(found, render))
-        self.unlogged = tuple(track(self.out, name, done, self.experiment.track))
+        # Each run once: a tracker that cannot be reached may take minutes to say so.
+        new = [(run, record) for run, record in done if run not in self._logged]
+        self._logged |= {run for run, _ in new}
+        self.unlogged += track(self.out, name, new, self.experiment.track)
 
     def conclude(self, console: Console, outcome: Outcome) -> bool:
         """Draw, print the first table, and list what failed."""
@@ -65,7 +70,7 @@ class _Results:
 
         draw(self.out / "plots", self.experiment.name, outcome.done)
         console.print(sheets(self.experiment.name, outcome.done)[0].shown())
-        console.print(f"{self.out}: table.md, table.tex, results.jsonl, plots, tensorboard", highlight=False)
+        _say(console, f"{self.out}: table.md, table.tex, results.jsonl, plots, tensorboard")
         for run, error in outcome.failed:
             lines = error.rstrip().splitlines()[-ERROR_LINES:]
             _say(console, "\n  ".join([f"failed: {run.label} (the same command tries again):", *lines]))

@@ -68,6 +68,8 @@ def clients_of(experiment: Experiment, base: Path, out: Path) -> dict[tuple[str,
 
 def _client_folders(folder: Path) -> list[Path]:
     folders = [path for path in folder.glob("client_*") if path.is_dir()]
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder; it should hold a folder client_… for each client")
     if not folders:
         raise DataError(f"{folder}: there is no folder client_… in it; `tripleherd split` makes some")
     return sorted(folders, key=lambda path: (len(path.name), path.name))  # client_10 after client_9

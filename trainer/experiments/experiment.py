@@ -19,9 +19,8 @@ from trainer.experiments.running import Work
 from trainer.experiments.schedule import Going, Schedule
 from trainer.experiments.schema import Experiment
 from trainer.files import whole
-from trainer.inputs import ScorerAt, UsageError, scorer_for
+from trainer.inputs import ScorerAt, UsageError, progress, scorer_for
 from trainer.processes import Processes, ProcessFailed
-from trainer.reports import unheard
 
 Done = list[tuple[Run, Record]]
 
@@ -73,7 +72,10 @@ class Laboratory:
             services = stack.enter_context(Processes(self.out / "logs"))
             needed = any(self.experiment.variant(v).interaction == "llama" for v in self.experiment.variants)
             scorer = self._scorer(services) if needed else ScorerAt()
-            with scorer_for("llama" if needed else "transe", scorer, unheard) as frozen:
+            with (
+                progress(self.console) as (say, _),
+                scorer_for("llama" if needed else "transe", scorer, say) as frozen,
+            ):
                 runs = plan(self.experiment, data, frozen)
             return self._run(runs, scorer, services)
 
@@ -97,18 +99,18 @@ class Laboratory:
         self.publish(outcome.done)
         waiting = [run for run in runs if run not in records]
         schedule = Schedule(waiting, self.jobs, lambda going: self._do(going, scorer))
-        progress = Progress(self.console, schedule, len(runs), pace)
+        shown = Progress(self.console, schedule, len(runs), pace)
 
         def ended(going: Going, error: BaseException | None) -> None:
-            self._ended(going, error, outcome, progress)
+            self._ended(going, error, outcome, shown)
             outcome.done.sort(key=lambda each: runs.index(each[0]))
             self.publish(outcome.done)
 
         def look() -> None:
             services.check()
-            progress.look()
+            shown.look()
 
-        with Live(progress, console=self.console, transient=True, refresh_per_second=4) as live:
+        with Live(shown, console=self.console, transient=True, refresh_per_second=4) as live:
             if not self.console.is_terminal:
                 live.stop()
             schedule.run(ended, look)
@@ -117,6 +119,7 @@ class Laboratory:
     def _do(self, going: Going, scorer: ScorerAt) -> None:
         """One run, from its start or from where it was left."""
         run, folder = going.run, self._folder(going.run)
+        (folder / "error.txt").unlink(missing_ok=True)  # of the time before
         begun = 1 + len(list(folder.glob("logs/*")))
         with Processes(folder / "logs" / str(begun), going.children) as processes:
             training, results = Work(run, folder, scorer, processes, going.tick).do()
@@ -136,23 +139,23 @@ class Laboratory:
         )
         record.keep(folder, made)
 
-    def _ended(self, going: Going, error: BaseException | None, outcome: Outcome, progress: Progress) -> None:
+    def _ended(self, going: Going, error: BaseException | None, outcome: Outcome, shown: Progress) -> None:
         run, folder = going.run, self._folder(going.run)
         if error is None:
             found = record.read(folder)
             assert found is not None
             outcome.done.append((run, found))
-            progress.pace.took(run, going.seconds)
-            progress.say(f"{run.label}: done in {going.seconds:.0f} s")
+            shown.pace.took(run, going.seconds)
+            shown.say(f"{run.label}: done in {going.seconds:.0f} s")
             return
         if not isinstance(error, Exception):
             raise error
         text = str(error) if isinstance(error, ProcessFailed) else "".join(traceback.format_exception(error))
         with whole(folder / "error.txt") as out:
             out.write(text.encode())
-        progress.failed += 1
+        shown.failed += 1
         outcome.failed.append((run, text))
-        progress.say(f"{run.label}: failed; see {folder / 'error.txt'}")
+        shown.say(f"{run.label}: failed; see {folder / 'error.txt'}")
 
     def _folder(self, run: Run) -> Path:
         return self.out / "runs" / run.folder

@@ -119,6 +119,7 @@ def _settings(name: str, variant: Variant, seed: int, clients: int, scorer: Scor
     try:
         return settings_of(variant.interaction, asked_of, given, local, variant.preset)
     except ValidationError as error:
-        raise UsageError(f"variants.{name}: {InvalidRequest.from_validation(error).detail}") from error
+        reason = InvalidRequest.from_validation(error).detail.removeprefix("body: ")
+        raise UsageError(f"variants.{name}: {reason}") from error
     except UsageError as error:
         raise UsageError(f"variants.{name}: {error}") from error

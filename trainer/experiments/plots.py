@@ -27,6 +27,7 @@ _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "grid.alpha": 0.3,
     "legend.frameon": False,
+    "savefig.bbox": "tight",  # a legend may be wider than the panels above it
     "svg.hashsalt": "tripleherd",  # the same content is the same file
 }
 _BARS = "test triples, both sides: mean over seeds, and its standard deviation"
@@ -34,7 +35,9 @@ Curve = Callable[[Training, SideName], list[tuple[float, float]]]
 
 
 def draw(folder: Path, name: str, done: Done) -> None:
-    """Write every figure that there is something for; `folder` gets two files of each."""
+    """Write every figure that there is something for, and no other; `folder` gets two files of each."""
+    for former in folder.glob("mrr-by-*"):  # of other modes, or before a setting was changed
+        former.unlink()
     found = groups(done)
     with rc_context(_STYLE):
         if any(record.training is not None for _, record in done):

@@ -28,7 +28,7 @@ def read_experiment(file: Path) -> Experiment:
         line = f"{error.problem_mark.line + 1}:" if error.problem_mark else ""
         raise UsageError(f"{file}:{line} is not YAML: {error.problem}") from error
     except yaml.YAMLError as error:
-        raise UsageError(f"{file}: is not YAML ({error})") from error
+        raise UsageError(f"{file}: is not YAML ({str(error).splitlines()[0]})") from error
     _refuse_repeated(file, root)
     if not isinstance(content, dict):
         raise UsageError(f"{file}: should hold `name`, `data` and `variants`")
@@ -46,6 +46,8 @@ def _refusal(error: ValidationError, root: yaml.Node | None) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         message = "there is no such setting, or the experiment itself decides it"
+    if first["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        message = "should hold settings, as `name: value`"
     return f"{_line(root, path)}: {'.'.join(map(str, path))}: {message}" if path else f" {message}"
 
 

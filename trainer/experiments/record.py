@@ -136,7 +136,14 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None  # installed, perhaps below the checkout of something else
+    return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says in the code's folder; None where it refuses, or there is no git."""
+    command = ["git", *arguments]
     try:
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     except OSError:

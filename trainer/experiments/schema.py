@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field, create_model, model_validator
+from pydantic import AfterValidator, BaseModel, Field, create_model, model_validator
 
 from protocol.messages import Strict
 from protocol.rounds import Mode
@@ -17,6 +17,21 @@ Message = TypeVar("Message", bound=BaseModel)
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")]
 """Names a folder, a row of a table and a line of a plot."""
 Tracker = Literal["mlflow", "wandb"]
+SCORER_SETTINGS = """
+    backend model revision dtype device device_map quantization cache_dir random_seed random_hidden random_layers
+    random_heads random_key_value_heads random_intermediate templates description_tokens workers threads batch_tokens
+    merge keep_seconds keep_bytes api_key api_key_file max_body_bytes body_seconds max_prompts max_slots
+    max_vectors_per_slot max_prompt_tokens max_call_tokens queue openai_base_url openai_api_key openai_api_key_file
+    openai_concurrency openai_retries openai_timeout openai_candidates openai_input_price openai_output_price
+    openai_max_cost
+"""
+"""What a scorer reads of its environment, in small letters: it takes no notice of other variables."""
+
+
+def _known(variable: str) -> str:
+    if not variable.startswith("SCORER_") or variable.removeprefix("SCORER_").lower() not in SCORER_SETTINGS.split():
+        raise ValueError("the scorer has no such setting; docs/settings.md lists them")
+    return variable
 
 
 def _optional(model: type[BaseModel], besides: frozenset[str] = frozenset()) -> Mapping[str, Any]:
@@ -84,7 +99,7 @@ class Variant(Strict):
 class ScorerChoice(Strict):
     """The scorer of `llama`: settings of one that is started, or the address of one that runs."""
 
-    environment: dict[Annotated[str, Field(pattern="^SCORER_[A-Z_]+$")], str | bool | int | float] = Field({})
+    environment: dict[Annotated[str, AfterValidator(_known)], str | bool | int | float] = Field({})
     address: str | None = None
     key_file: Path | None = None
 

@@ -68,7 +68,7 @@ class Sheet:
         """For the terminal."""
         out = table.Table(caption=Text(self.caption), caption_justify="left")
         for i, name in enumerate(self.header):
-            out.add_column(Text(name), justify="left" if i < self.texts else "right")
+            out.add_column(Text(name), justify="left" if i < self.texts else "right", overflow="fold")
         for section in self.sections:
             for row in section:
                 last = row is section[-1]

@@ -4,6 +4,7 @@ Each run is logged once by each: a mark in its folder says so. Where the two oth
 know: MLflow by `MLFLOW_TRACKING_URI`, W&B by its own variables, `WANDB_MODE=offline` for one.
 """
 
+import hashlib
 import os
 import shutil
 import time
@@ -33,7 +34,7 @@ def requirements(trackers: list[Tracker]) -> None:
 
 
 def track(out: Path, name: str, done: Done, trackers: list[Tracker]) -> list[str]:
-    """Log each run that is not logged yet; returns what could not be, which is tried again the next time."""
+    """Log each run that is not logged yet; returns what could not be."""
     failed = []
     for run, record in done:
         for tracker in ("tensorboard", *trackers):
@@ -120,11 +121,11 @@ def _mlflow(out: Path, name: str, run: Run, record: Record) -> None:
 def _wandb(out: Path, name: str, run: Run, record: Record) -> None:
     import wandb
 
-    # Its id makes a run that was logged in part be logged over.
+    # Its id makes a run that was logged in part be logged over. Variants that are alike have the same digest.
     logged = wandb.init(
         project=name,
         name=run.label,
-        id=run.digest[:32],
+        id=hashlib.sha256(run.folder.encode()).hexdigest()[:32],
         group=f"{run.data} {run.variant}",
         config=_settings(run, record),
         dir=str(out),

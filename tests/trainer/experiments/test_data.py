@@ -63,6 +63,7 @@ def test_the_digest_tells_what_the_folders_hold_and_whose_it_is(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("prepare", "said"),
     [
+        (lambda folder: None, "d: there is no such folder"),
         (lambda folder: folder.mkdir(), "there is no folder client_"),
         (lambda folder: (folder / "client_0").mkdir(parents=True), "train.tsv is missing"),
         (lambda folder: graph(folder / "client_0", "a b\n"), "train.tsv:1"),

@@ -84,5 +84,5 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 
 
 def test_settings_that_do_not_fit_together_name_the_variant() -> None:
-    with pytest.raises(UsageError, match=r"variants\.t: .*dim must be even"):
+    with pytest.raises(UsageError, match=r"variants\.t: dim: `complex` .* dim must be even"):
         runs(variants={"t": {"interaction": "complex", "dim": 3}})

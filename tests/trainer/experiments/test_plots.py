@@ -4,6 +4,8 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
+from matplotlib.image import imread
+
 from trainer.experiments.plots import draw, mrr_by_bytes, mrr_by_round
 
 from .records import a_run, a_training, done
@@ -37,6 +39,21 @@ def test_labels_are_on_the_figures(tmp_path: Path) -> None:
 
 
 def test_without_a_coordinator_there_is_no_training_to_draw(tmp_path: Path) -> None:
+    draw(tmp_path, "one", done(a_run(kind="collection")))
+    assert {file.stem for file in tmp_path.iterdir()} == {"mrr-by-mode", "mrr-by-client"}
+
+
+def test_nothing_is_cut_off_at_the_edge(tmp_path: Path) -> None:
+    draw(tmp_path, "a-name-that-is-as-long-as-they-may-be-" * 2, done(*RUNS))
+    for file in tmp_path.glob("*.png"):
+        picture = imread(file)[..., :3]
+        assert picture.min() < 0.5
+        for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]):
+            assert edge.min() == 1, file.name  # white
+
+
+def test_figures_of_what_is_no_more_are_gone(tmp_path: Path) -> None:
+    draw(tmp_path, "one", done(a_run()))
     draw(tmp_path, "one", done(a_run(kind="collection")))
     assert {file.stem for file in tmp_path.iterdir()} == {"mrr-by-mode", "mrr-by-client"}
 

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from protocol.trainings import LocalSettings, TrainingSettings
+from services.scorer.settings import Settings as ScorerSettings
 from trainer.experiments.reading import read_experiment
-from trainer.experiments.schema import Experiment
+from trainer.experiments.schema import SCORER_SETTINGS, Experiment
 from trainer.inputs import UsageError
 
 ROOT = Path(__file__).parents[3]
@@ -54,7 +55,12 @@ def test_the_page_s_example_can_be_read_and_every_key_is_explained(tmp_path: Pat
         ("modes: [federatoin]\n", ":7: modes.0: Input should be"),
         ("seeds: [1, 1]\n", "seeds: one of them stands twice"),
         ("scorer: {key_file: k}\n", ":7: scorer: `key_file` holds the key"),
-        ("scorer: {environment: {MODEL: random}}\n", ":7: scorer.environment.MODEL: String should match"),
+        ("scorer: {environment: {MODEL: random}}\n", ":7: scorer.environment.MODEL: the scorer has no such setting"),
+        ("scorer: {environment: {SCORER_MODLE: random}}\n", ":7: scorer.environment.SCORER_MODLE: the scorer has no"),
+        ("scorer: http://127.0.0.1:8000\n", ":7: scorer: should hold settings, as `name: value`"),
+        ("    local: [dropout]\n", ":7: variants.t.local: should hold settings, as `name: value`"),
+        ("  u:\n", ":7: variants.u: should hold settings, as `name: value`"),
+        ("track: \x01\n", ": is not YAML (unacceptable character #x0001"),
         ("track: [tensorbord]\n", ":7: track.0: Input should be"),
         ("data: {b: {dataset: umls}}\n", ":7: data: stands here a second time"),
         ("    rounds: [\n", ": is not YAML"),
@@ -119,3 +125,7 @@ def test_a_scorer_s_settings_are_written_as_an_environment_holds_them(tmp_path: 
         "SCORER_WORKERS": "2",
         "SCORER_MODEL": "random",
     }
+
+
+def test_the_scorer_s_settings_are_known() -> None:
+    assert set(SCORER_SETTINGS.split()) == set(ScorerSettings.model_fields)

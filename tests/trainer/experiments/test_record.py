@@ -1,4 +1,7 @@
 import json
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -56,6 +59,23 @@ def test_a_line_holds_settings_means_clients_history_and_traffic(tmp_path: Path)
     assert line["training"]["history"][2]["valid"]["both"]["mrr"] > 0
     assert line["training"]["clients"][0]["sent"] == 4_000_000
     assert {"machine", "wall_seconds", "digest"} <= line.keys()
+
+
+def test_code_below_the_checkout_of_something_else_has_no_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    monkeypatch.setattr(record, "__file__", str(tmp_path / "record.py"))
+    names = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    for command in (("init",), ("add", "record.py"), (*names, "commit", "--message", "one")):
+        (tmp_path / "record.py").touch()
+        assert Machine.here().git is None
+        subprocess.run(["git", *command], cwd=tmp_path, check=True, capture_output=True)
+    assert re.fullmatch("[0-9a-f]{40}", str(Machine.here().git))
+    monkeypatch.setattr(record, "__file__", str(tmp_path / "installed.py"))
+    (tmp_path / "installed.py").touch()
+    assert Machine.here().git is None
 
 
 def test_the_machine_says_what_ran() -> None:

@@ -59,3 +59,14 @@ def test_the_terminal_shows_every_cell() -> None:
         console.print(SHEET.shown())
     for text in ("data_set", "a_b", "t|*x*", "0.100 ± 0.010", "50 % & more"):
         assert text in capture.get()
+
+
+def test_a_narrow_terminal_shows_names_to_their_end() -> None:
+    names = [f"variant-{i}-of-a-long-name-{i}" for i in range(2)]
+    console = Console(width=30)
+    with console.capture() as capture:
+        console.print(
+            Sheet("l", "c", ("variant", "MRR"), 1, [[[Cell(n), Cell("0.100 ± 0.010")] for n in names]]).shown()
+        )
+    first = "".join(line.split("│")[1].strip() for line in capture.get().splitlines() if "│" in line)
+    assert first == "".join(names)

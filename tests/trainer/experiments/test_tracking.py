@@ -71,12 +71,19 @@ def test_mlflow_finds_settings_and_metrics_in_its_store(tmp_path: Path, monkeypa
     assert [(metric.step, metric.value) for metric in history] == [(2, MRR), (4, MRR)]
 
 
-def test_wandb_keeps_a_run_for_later_where_it_is_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_keeps_runs_for_later_where_it_is_offline_alike_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("wandb", reason="wandb is not installed")
     monkeypatch.setenv("WANDB_MODE", "offline")
-    folder_of(tmp_path)
-    assert track(tmp_path, "one", done(RUN), ["wandb"]) == []
-    (file,) = (tmp_path / "wandb").glob(f"offline-run-*/run-{RUN.digest[:32]}.wandb")
+    alike = a_run("of-the-same-settings", 3)
+    assert alike.digest == RUN.digest
+    for run in (RUN, alike):
+        (tmp_path / "runs" / run.folder).mkdir(parents=True)
+        assert track(tmp_path, "one", done(run), ["wandb"]) == []
+    files = {file.name: file for file in (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")}
+    assert len(files) == 2  # by their ids
+    file = min(files.values(), key=lambda file: file.parent.name)
     deadline = time.monotonic() + 30
     while file.stat().st_size < 1000 and time.monotonic() < deadline:
         time.sleep(0.05)  # its own process writes the rest
