@@ -7,7 +7,7 @@ from trainer.dataset import texts_of
 from trainer.graph import DataError
 from trainer.texts import MAX_DESCRIPTION, MAX_LABEL, Text, Texts, read_texts, write_texts
 
-SHARED = Path("/work/shared/data")
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 ENTITIES = "Q100\tBoston\tThe capital of Massachusetts.\r\n\nQ7\tNile\t\nQ_9\t\tA lake.\n"
 
 
