@@ -45,14 +45,15 @@ def in_parts(loop: Callable[[int, int, int], None], steps: int) -> None:
     """
     parts = parts_of(steps)
     threads = min(torch.get_num_threads(), parts)
+    numbers = iter(range(parts))
 
-    def run(first: int) -> None:
-        for part in range(first, parts, threads):
+    def run() -> None:
+        for part in numbers:  # whoever is free takes the next one
             loop(part, steps * part // parts, steps * (part + 1) // parts)
 
     # This thread works too: handing over costs more than a part of a small loop.
-    others = [_pool(threads).submit(run, first) for first in range(1, threads)]
-    run(0)
+    others = [_pool(threads).submit(run) for _ in range(1, threads)]
+    run()
     for other in others:
         other.result()
 
