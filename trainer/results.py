@@ -1,7 +1,7 @@
 """Results: each client's metrics by interaction and mode, their means, and the table and file they become."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,13 @@ def write_results(path: Path, results: list[ClientResult]) -> None:
     write(path, _RESULTS.dump_python(results, mode="json"))
 
 
+def means(results: Sequence[ClientResult], side: SideName) -> dict[str, Metrics]:
+    """Means over clients: weighted by their test triples (FedE), and macro, where each client weighs the same."""
+    metrics = [result.sides[side] for result in results]
+    weights = {"weighted": [result.triples for result in results], "macro": [1] * len(results)}
+    return {name: Metrics.mean(metrics, each) for name, each in weights.items()}
+
+
 def rows(results: Iterable[ClientResult]) -> list[dict[str, Any]]:
     """What `results.json` holds: an object for each interaction, mode and side.
 
@@ -63,17 +70,15 @@ def rows(results: Iterable[ClientResult]) -> list[dict[str, Any]]:
 
 
 def _row(interaction: str, mode: Mode, side: SideName, group: list[ClientResult]) -> dict[str, Any]:
-    metrics = [r.sides[side] for r in group]
-    weighted = Metrics.mean(metrics, [r.triples for r in group])
-    macro = Metrics.mean(metrics, [1] * len(group))
+    mean = means(group, side)
     clients = [
         {"client": r.client, "triples": r.triples, "candidates": r.candidates, "left_out": r.left_out}
         | r.sides[side].model_dump()
         for r in group
     ]
     head = {"interaction": interaction, "mode": mode, "side": side, "split": "test", "ranks": "filtered, realistic"}
-    means = {"weights": "test triples"} | weighted.model_dump() | {"macro": macro.model_dump()}
-    return head | means | {"clients": clients}
+    averages = {"weights": "test triples"} | mean["weighted"].model_dump() | {"macro": mean["macro"].model_dump()}
+    return head | averages | {"clients": clients}
 
 
 def table(results: Iterable[ClientResult], title: str) -> Table:

@@ -4,20 +4,12 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import psutil
+from tests.system.commands import commands_mentioning, wait_for_a_client
 
 COMMAND = [sys.executable, "-m", "trainer", "demo", "--clients", "2", "--rounds", "2", "--interaction"]
 MODES = {"isolation", "collection", "federation", "fusion"}
-
-
-def commands_mentioning(text: str) -> list[str]:
-    """Command lines of running processes that mention a text."""
-    processes = psutil.process_iter(["cmdline", "status"])
-    running = [process.info["cmdline"] or [] for process in processes if process.info["status"] != "zombie"]
-    return [line for line in map(" ".join, running) if text in line]
 
 
 def test_demo_prints_the_table_and_writes_results(tmp_path: Path) -> None:
@@ -40,11 +32,7 @@ def test_demo_prints_the_table_and_writes_results(tmp_path: Path) -> None:
 def test_ctrl_c_stops_every_process(tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = subprocess.Popen([*COMMAND, "llama", "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 100
-    while not any(" join " in line for line in commands_mentioning(str(out))):
-        assert process.poll() is None
-        assert time.monotonic() < deadline, "no client was started"
-        time.sleep(0.1)
+    wait_for_a_client(process, out)
     process.send_signal(signal.SIGINT)
     words, errors = process.communicate(timeout=30)
     assert process.returncode == 130

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.test_demo import commands_mentioning
+from tests.system.commands import commands_mentioning, wait_for_a_client
 from trainer.dataset import read_dataset
 from trainer.graph import write_folder
 from trainer.processes import free_port
@@ -133,11 +133,7 @@ def test_what_is_done_is_not_run_again_and_another_setting_is(file: Path, undist
 def test_ctrl_c_stops_every_process_and_says_how_to_go_on(file: Path) -> None:
     out = file.parent / "stopped"
     process = start(file, out)
-    deadline = time.monotonic() + 100
-    while not any(" join " in line for line in commands_mentioning(str(out))):
-        assert process.poll() is None
-        assert time.monotonic() < deadline, "no client was started"
-        time.sleep(0.05)
+    wait_for_a_client(process, out)
     process.send_signal(signal.SIGINT)
     said = ended(process)
     assert process.returncode == 130

@@ -123,14 +123,8 @@ class Laboratory:
         begun = 1 + len(list(folder.glob("logs/*")))
         with Processes(folder / "logs" / str(begun), going.children) as processes:
             training, results = Work(run, folder, scorer, processes, going.tick).do()
-        made = Record(
-            data=run.data,
-            variant=run.variant,
-            seed=run.seed,
-            kind=run.kind,
-            digest=run.digest,
-            device=run.device,
-            settings=run.settings,
+        made = Record.of(
+            run,
             machine=Machine.here(),
             begun=begun,
             wall_seconds=going.seconds,

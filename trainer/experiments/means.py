@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from protocol.rounds import Metrics, Mode, SideName
 from trainer.experiments.plan import Run
 from trainer.experiments.record import Record
-from trainer.results import MODES, ClientResult
+from trainer.results import MODES, ClientResult, means
 
 Done = list[tuple[Run, Record]]
 
@@ -23,7 +23,7 @@ class Group:
 
     def metrics(self, side: SideName) -> list[Metrics]:
         """Of each seed the mean over clients, weighted by their test triples."""
-        return [Metrics.mean([row.sides[side] for row in rows], [row.triples for row in rows]) for rows in self.seeds]
+        return [means(rows, side)["weighted"] for rows in self.seeds]
 
     def clients(self) -> list[str]:
         """Their names, in order."""

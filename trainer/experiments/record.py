@@ -20,7 +20,7 @@ from protocol.trainings import TrainingSettings
 from trainer.experiments.plan import Kind, Run
 from trainer.files import whole
 from trainer.graph import DataError
-from trainer.results import ClientResult
+from trainer.results import ClientResult, means
 
 _PACKAGES = ("tripleherd", "torch", "numpy", "transformers", "pykeen")
 FILE = "record.json"
@@ -119,6 +119,14 @@ class Record(Strict):
     training: Training | None
     results: list[ClientResult]
 
+    @classmethod
+    def of(cls, run: Run, **found: Any) -> "Record":
+        """Of a run, with what was found by doing it: the fields that the run itself does not say."""
+        said = {
+            name: getattr(run, name) for name in ("data", "variant", "seed", "kind", "digest", "device", "settings")
+        }
+        return cls(**said, **found)
+
 
 def cores() -> int:
     """How many this process may use."""
@@ -183,14 +191,10 @@ def write_lines(path: Path, name: str, found: Iterable[tuple[Run, Record]]) -> N
 def _line(name: str, mode: Mode, record: Record) -> dict[str, Any]:
     results = sorted((r for r in record.results if r.mode == mode), key=lambda r: r.client)
     head = {"experiment": name, "data": record.data, "variant": record.variant, "mode": mode, "seed": record.seed}
-    means = {side: means_of(results, side) for side in (results[0].sides if results else [])}
+    sides = {
+        side: {name: mean.model_dump() for name, mean in means(results, side).items()}
+        for side in (results[0].sides if results else [])
+    }
     clients = [result.model_dump(mode="json", exclude={"interaction", "mode"}) for result in results]
     rest = record.model_dump(mode="json", exclude={"data", "variant", "seed", "results"})
-    return head | {"sides": means, "clients": clients} | rest
-
-
-def means_of(results: list[ClientResult], side: SideName) -> dict[str, Any]:
-    """Means over clients: weighted by their test triples (FedE), and macro, where each client weighs the same."""
-    metrics = [result.sides[side] for result in results]
-    weights = {"weighted": [result.triples for result in results], "macro": [1] * len(results)}
-    return {name: Metrics.mean(metrics, each).model_dump() for name, each in weights.items()}
+    return head | {"sides": sides, "clients": clients} | rest

@@ -15,8 +15,9 @@ from typing import Any
 from trainer.experiments.extras import needed
 from trainer.experiments.means import Done
 from trainer.experiments.plan import Run
-from trainer.experiments.record import Record, means_of
+from trainer.experiments.record import Record
 from trainer.experiments.schema import Tracker
+from trainer.results import means
 
 Points = list[tuple[int, dict[str, float]]]
 Log = Callable[[Path, str, Run, Record], None]
@@ -66,7 +67,7 @@ def _test_metrics(run: Run, record: Record) -> Iterator[tuple[str, float]]:
     for mode in run.modes:
         results = [result for result in record.results if result.mode == mode]
         for side in results[0].sides if results else ():
-            for name, value in means_of(results, side)["weighted"].items():
+            for name, value in means(results, side)["weighted"].model_dump().items():
                 yield f"test/{mode}/{side}/{_plain(name)}", value
 
 

@@ -61,14 +61,8 @@ def a_training() -> Training:
 
 
 def a_record(run: Run, results: Iterable[ClientResult] | None = None) -> Record:
-    return Record(
-        data=run.data,
-        variant=run.variant,
-        seed=run.seed,
-        kind=run.kind,
-        digest=run.digest,
-        device=run.device,
-        settings=run.settings,
+    return Record.of(
+        run,
         machine=Machine(python="3", packages={}, git=None, cores=2),
         begun=1,
         wall_seconds=2.5,

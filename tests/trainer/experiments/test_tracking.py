@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from trainer.experiments.extras import needed
-from trainer.experiments.record import means_of
 from trainer.experiments.tracking import points, requirements, track
 from trainer.inputs import UsageError
+from trainer.results import means
 
 from .records import a_record, a_run, a_training, done, results_of
 
 RUN = a_run("t", 3)
 MRR = a_training().history[2].valid["both"].mrr
-TEST = means_of([row for row in results_of(RUN) if row.mode == "fusion"], "tail")["weighted"]["mrr"]
+TEST = means([row for row in results_of(RUN) if row.mode == "fusion"], "tail")["weighted"].mrr
 
 
 MLFLOW_WARNS = pytest.mark.filterwarnings("ignore::DeprecationWarning")
