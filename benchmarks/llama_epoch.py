@@ -21,7 +21,7 @@ from protocol.encoding import ReadLayer
 from trainer.answers import Answers
 from trainer.dataset import read_dataset
 from trainer.graph import Graph, read_folder
-from trainer.inputs import settings_of
+from trainer.inputs import wanted_training
 from trainer.interactions import interaction_of
 from trainer.local import fresh_model
 from trainer.reports import unheard
@@ -46,7 +46,7 @@ def train(graph: Graph, url: str, layer: ReadLayer, together: Barrier) -> None:
     torch.set_num_threads(1)
     with Service("scorer", url, None, unheard) as service:
         encoder = ScorerClient(service)
-        settings = settings_of("llama", encoder, {}, {"layer": layer})
+        settings = wanted_training("llama", {}, {"layer": layer}).settings(encoder)
         model = fresh_model(graph, interaction_of("llama", encoder, settings.local), settings, 0)
         trainer = Trainer(model, Answers.of(graph.train), settings.local, 0)
         for _ in range(WARM + EPOCHS):

@@ -71,18 +71,42 @@ def graph_of(source: str, say: Report, columns: Columns | None = None) -> Graph:
     return graph
 
 
-def settings_of(
-    interaction: InteractionName,
-    scorer: ScorerClient | None,
-    changes: dict[str, Any],
-    local: dict[str, Any],
-    preset: PresetName = "default",
-) -> TrainingSettings:
+@dataclass(frozen=True)
+class WantedTraining:
+    """What a user wants of a training, checked as far as that goes without its scorer.
+
+    Attributes:
+        interaction: Its name.
+        local: How clients train.
+        training: Other fields of `TrainingSettings`.
+    """
+
+    interaction: InteractionName
+    local: LocalSettings
+    training: dict[str, Any]
+
+    def settings(self, scorer: ScorerClient | None) -> TrainingSettings:
+        """The settings, fixed to the scorer where there is one.
+
+        Raises:
+            pydantic.ValidationError: A value is out of bounds.
+            UsageError: The scorer's model has no such layer.
+        """
+        layer = self.local.layer
+        if scorer and isinstance(layer, int) and layer > scorer.info.layers:
+            raise UsageError(f"layer: {layer} is more than the {scorer.info.layers} of the scorer's model")
+        identity = scorer.identity(self.local) if scorer else None
+        return training_settings(self.interaction, scorer, identity, local=self.local, **self.training)
+
+
+def wanted_training(
+    interaction: InteractionName, changes: dict[str, Any], local: dict[str, Any], preset: PresetName = "default"
+) -> WantedTraining:
     """The interaction's preset with what the user gave; None stands for what was not given.
 
     Raises:
-        pydantic.ValidationError: A value is out of bounds.
-        UsageError: The scorer's model has no such layer, or the interaction no such preset.
+        pydantic.ValidationError: A value of `local` is out of bounds.
+        UsageError: The interaction has no such preset.
     """
     given = {name: value for name, value in local.items() if value is not None}
     try:
@@ -91,10 +115,8 @@ def settings_of(
         raise UsageError(str(error)) from error
     fitted = llama_changes(given) if interaction == "llama" else {}
     changed = LocalSettings.model_validate(base.local.model_dump() | fitted | given)
-    if scorer and isinstance(changed.layer, int) and changed.layer > scorer.info.layers:
-        raise UsageError(f"layer: {changed.layer} is more than the {scorer.info.layers} of the scorer's model")
-    wanted = base.training | {name: value for name, value in changes.items() if value is not None}
-    return training_settings(interaction, scorer, scorer.identity(changed) if scorer else None, local=changed, **wanted)
+    rest = base.training | {name: value for name, value in changes.items() if value is not None}
+    return WantedTraining(interaction, changed, rest)
 
 
 @contextmanager

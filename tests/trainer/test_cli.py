@@ -157,6 +157,9 @@ def test_help_lists_the_commands() -> None:
 
 Arguments = Callable[[Path, Path], list[str | Path]]
 
+NO_SCORER = ["--scorer", "http://127.0.0.1:9"]
+"""Nobody listens there; who asks it waits for minutes."""
+
 MENDABLE: dict[str, tuple[Arguments, str]] = {
     "missing data folder": (
         lambda data, model: ["train", data / "gone", "--out", data / "o"],
@@ -184,6 +187,18 @@ MENDABLE: dict[str, tuple[Arguments, str]] = {
     "no scorer": (
         lambda data, model: ["train", data / "client_0", "--out", data / "o", "--interaction", "llama"],
         "give its address as --scorer",
+    ),
+    "preset that llama has not": (
+        lambda data, model: (
+            ["start", "--operator-token-file", token(data), "--preset", "fede", "--interaction", "llama", *NO_SCORER]
+        ),
+        "preset: FedE was published with transe",
+    ),
+    "form that cannot be, before the scorer is asked": (
+        lambda data, model: (
+            ["train", data / "client_0", "--out", data / "o", "--interaction", "llama", "--no-vectors", *NO_SCORER]
+        ),
+        "vectors: slots hold something",
     ),
     "bad scorer address": (
         lambda data, model: (

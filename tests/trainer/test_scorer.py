@@ -16,7 +16,7 @@ from protocol.encoding import ENCODE_GRADIENT_TENSORS, ENCODE_TENSORS, EncodeHea
 from protocol.info import Info, Limits, TemplateInfo
 from protocol.problems import Busy, InvalidRequest, NotReady
 from protocol.trainings import LocalSettings, ScorerIdentity
-from trainer.inputs import UsageError, settings_of
+from trainer.inputs import UsageError, wanted_training
 from trainer.interactions import Llama
 from trainer.interactions.llama_calls import EncoderCall, Slots
 from trainer.prompting import Prompting
@@ -134,10 +134,10 @@ def test_the_layer_of_the_training_is_read_forth_and_back(server: Loopback, serv
 def test_a_layer_that_the_model_lacks_is_refused(service: Service, layer: int) -> None:
     scorer = ScorerClient(service)
     if layer == INFO.layers:
-        assert settings_of("llama", scorer, {}, {"layer": layer}).local.layer == layer
+        assert wanted_training("llama", {}, {"layer": layer}).settings(scorer).local.layer == layer
     else:
         with pytest.raises(UsageError, match="layer: 2 is more than the 1"):
-            settings_of("llama", scorer, {}, {"layer": layer})
+            wanted_training("llama", {}, {"layer": layer}).settings(scorer)
 
 
 def test_what_is_ranked_need_not_be_kept_by_the_scorer(server: Loopback, service: Service) -> None:

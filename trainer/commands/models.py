@@ -29,7 +29,7 @@ from trainer.inputs import (
     progress,
     saved_model,
     scorer_for,
-    settings_of,
+    wanted_training,
 )
 from trainer.interactions import interaction_of
 from trainer.presets import PresetName
@@ -76,6 +76,7 @@ def run_train(
 ) -> None:
     """Train one model on one or several graphs pooled, and measure it on each."""
     mode: Mode = "collection" if len(sources) > 1 else "isolation"
+    asked = wanted_training(interaction, changes, local, preset)
     with ExitStack() as stack:
         say, now = stack.enter_context(progress(console))
         graphs = {Path(source).resolve().name: graph_of(source, say) for source in sources}
@@ -83,7 +84,7 @@ def run_train(
             raise UsageError("two of the folders have the same name; results are listed by it")
         pooled = pool(list(graphs.values()))
         frozen = stack.enter_context(scorer_for(interaction, scorer, say))
-        settings = settings_of(interaction, frozen, changes, local, preset)
+        settings = asked.settings(frozen)
         prompting = prompting_of(settings, pooled, sources, out, now)
         model = interaction_of(interaction, frozen, settings.local, usable_device(device), prompting)
         seed = seed_of(settings.seed, mode)

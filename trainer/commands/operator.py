@@ -16,7 +16,7 @@ from protocol.rounds import TrainingSummary
 from protocol.trainings import InteractionName
 from trainer.coordinator import Coordinator
 from trainer.files import whole
-from trainer.inputs import ScorerAt, UsageError, progress, scorer_for, secret_in, settings_of
+from trainer.inputs import ScorerAt, UsageError, progress, scorer_for, secret_in, wanted_training
 from trainer.presets import PresetName
 from trainer.reports import Report
 from trainer.service import Service
@@ -56,8 +56,9 @@ def run_start(
         if once and (trainings := operator.rounds(limit=1).trainings):
             say(f"the coordinator has a training already ({trainings[0].phase}); it is left as it is")
             return
+        asked = wanted_training(interaction, changes, local, preset)
         with scorer_for(interaction, scorer, say) as frozen:
-            settings = settings_of(interaction, frozen, changes, local, preset)
+            settings = asked.settings(frozen)
         summary = operator.start(settings)
         say(f"training {summary.training} of {interaction} begins when {settings.clients} clients have joined")
 

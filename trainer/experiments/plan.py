@@ -16,7 +16,7 @@ from protocol.trainings import TrainingSettings
 from trainer.devices import usable_device
 from trainer.experiments.data import Clients
 from trainer.experiments.schema import Experiment, Variant
-from trainer.inputs import UsageError, settings_of
+from trainer.inputs import UsageError, wanted_training
 from trainer.scorer import ScorerClient
 
 Kind = Literal["federated", "collection", "isolation"]
@@ -117,7 +117,7 @@ def _settings(name: str, variant: Variant, seed: int, clients: int, scorer: Scor
     given = {"quorum": asked} | given | {"seed": seed, "clients": clients}
     asked_of = scorer if variant.interaction == "llama" else None
     try:
-        return settings_of(variant.interaction, asked_of, given, local, variant.preset)
+        return wanted_training(variant.interaction, given, local, variant.preset).settings(asked_of)
     except ValidationError as error:
         reason = InvalidRequest.from_validation(error).detail.removeprefix("body: ")
         raise UsageError(f"variants.{name}: {reason}") from error
