@@ -73,21 +73,21 @@ class _Compared(torch.autograd.Function):
         out = torch.empty((len(query), len(rows)) if index is None else index.shape, dtype=query.dtype)
         ctx.save_for_backward(query, rows)
         ctx.kind, ctx.order = kind, [] if index is None else kernels.by_row(index.contiguous().numpy(), len(rows))
-        loop = kernels.pairs if index is None else kernels.chosen
+        loop = (kernels.pairs if index is None else kernels.chosen)(kind)
         arrays = _arrays(query, rows), _arrays(out)
-        in_parts(lambda _, start, end: loop(kind, *arrays[0], *ctx.order, *arrays[1], start, end), len(rows))
+        in_parts(lambda _, start, end: loop(*arrays[0], *ctx.order, *arrays[1], start, end), len(rows))
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         query, rows = ctx.saved_tensors
         grad_query, grad_rows = query.new_zeros(parts_of(len(rows)), *query.shape), torch.zeros_like(rows)
-        loop = kernels.chosen_gradient if ctx.order else kernels.pairs_gradient
+        loop = (kernels.chosen_gradient if ctx.order else kernels.pairs_gradient)(ctx.kind)
         given, grad = _arrays(query, rows), _arrays(grads[0].contiguous())
         found = _arrays(grad_query, grad_rows)
 
         def part(number: int, start: int, end: int) -> None:
-            loop(ctx.kind, *given, *ctx.order, *grad, found[0][number], found[1], start, end)
+            loop(*given, *ctx.order, *grad, found[0][number], found[1], start, end)
 
         in_parts(part, len(rows))
         return grad_query.sum(dim=0), grad_rows, None, None
