@@ -29,6 +29,8 @@ ENTITIES, RELATIONS, TRIPLES = 14_541, 237, 100_000
 BATCH, NEGATIVES, GAMMA, EPSILON = 512, 256, 10.0, 2.0
 COLUMNS: dict[InteractionName, int] = {"transe": 128, "complex": 256, "rotate": 256}
 ROUNDS, RANKED, RANKED_TOGETHER = 7, 5, 500
+STEPS = 10
+"""In a row, as in training: a lone one finds the data of another formulation in the caches."""
 LOCAL = LocalSettings(
     loss="self_adversarial", sides="tail", batch_size=BATCH, negatives=NEGATIVES, margin=GAMMA, learning_rate=1e-3
 )
@@ -111,12 +113,22 @@ def ours(
     return model, lambda: trainer._step(torch.randint(trainer.objective.items, (BATCH,)))
 
 
+def steps(step: Callable[[], object]) -> Callable[[], None]:
+    """Some steps in a row."""
+
+    def run() -> None:
+        for _ in range(STEPS):
+            step()
+
+    return run
+
+
 def measure(name: InteractionName, triples: np.ndarray) -> dict[str, float]:
     """Ratios of the published formulation's times to ours."""
     answers, published = Answers.of(triples, "tail"), Published(name, triples)
     model, own = ours(name, triples, answers, "own")
     _, shared = ours(name, triples, answers, "shared")
-    taken = in_turn(ROUNDS, published=published.step, own=own, shared=shared)
+    taken = in_turn(ROUNDS, published=steps(published.step), own=steps(own), shared=steps(shared))
     known, asked = Answers.of(triples), triples[:RANKED_TOGETHER]
 
     def rank_ours() -> None:
@@ -130,7 +142,7 @@ def measure(name: InteractionName, triples: np.ndarray) -> dict[str, float]:
     # Ours ranks both sides of a triple, the published code its tail alone.
     one = {"published": ranking["published"] / RANKED, "ours": ranking["ours"] / (2 * len(asked))}
     return {
-        "published_ms": taken["published"] * 1e3,
+        "published_ms": taken["published"] / STEPS * 1e3,
         "own": taken["published"] / taken["own"],
         "shared": taken["published"] / taken["shared"],
         "published_rank_ms": one["published"] * 1e3,
