@@ -16,6 +16,15 @@ TrainedLayer = Annotated[
     Discriminator(lambda layer: "<name>" if isinstance(layer, str) else "<number>"),
 ]
 
+TemplateName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+OWN_TEMPLATES: dict[TrainedReadout, tuple[str, ...]] = {
+    "state": ("tail", "head"),
+    "verdict": ("triple",),
+    "number": ("number",),
+}
+"""What asks for the tail and for the head; of readouts of triples one for both sides: a triple has one score. That it
+asks for the tail is why tails share most."""
+
 
 class LlamaForm(Strict):
     """Of `llama`; other interactions leave it alone."""
@@ -42,6 +51,16 @@ class LlamaForm(Strict):
         description="Of `llama` with readout `state`: after which layer of the model the state is read. `none` is the "
         "control without a model: the state is the mean of the slots' vectors.",
     )
+    templates: list[TemplateName] | None = Field(
+        None,
+        description="Of `llama`: the scorer's templates that its prompts are made with: of `state` one that asks for "
+        "the tail and one that asks for the head, of a readout of triples one. The readout's own unless given.",
+    )
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The names of its templates."""
+        return tuple(self.templates or OWN_TEMPLATES[self.readout])
 
     @model_validator(mode="after")
     def _possible(self) -> "LlamaForm":
@@ -55,4 +74,9 @@ class LlamaForm(Strict):
             raise ValueError(f"vectors: they are all that the readout `{self.readout}` trains; let them be true")
         if self.adapter == "none" and self.vectors_per_slot > 1:
             raise ValueError("vectors_per_slot: without an adapter a row is one vector; let it be 1")
+        if self.templates is not None and self.layer == "none":
+            raise ValueError("templates: with layer `none` there is no prompt; leave them out")
+        if len(self.prompts) != len(OWN_TEMPLATES[self.readout]):
+            wanted = "two, for the tail and for the head" if self.readout == "state" else "one, for both sides"
+            raise ValueError(f"templates: the readout `{self.readout}` needs {wanted}")
         return self

@@ -1,5 +1,8 @@
 """Message of the scorer's `/info`: what is loaded, and every limit."""
 
+import hashlib
+from collections.abc import Iterable
+
 from pydantic import Field
 
 from protocol.messages import Readout, Strict
@@ -50,3 +53,8 @@ class Info(Strict):
     merge: bool = Field(description="Whether calls of different callers run together.")
     keep_seconds: float = Field(description="How long a forward pass that was kept waits for its gradient call.")
     limits: Limits
+
+
+def combined_hash(hashes: Iterable[str]) -> str:
+    """SHA-256 over the hashes of the templates of both sides, in their order, hexadecimal."""
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()

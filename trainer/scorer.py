@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from protocol import tensors
 from protocol.encoding import ENCODE_GRADIENT_REPLY_TENSORS, ENCODE_REPLY_TENSORS
-from protocol.forms import PointwiseReadout
-from protocol.info import Info
+from protocol.forms import TrainedReadout
+from protocol.info import Info, combined_hash
 from protocol.problems import BodyTooLarge, InvalidRequest, NotFound
 from protocol.scoring import SCORE_GRADIENT_REPLY_TENSORS, SCORE_REPLY_TENSORS, Loss
 from protocol.trainings import LocalSettings, ScorerIdentity
@@ -22,8 +22,6 @@ from trainer.interactions.llama_calls import EncoderCall, Floats, ScoreCall
 from trainer.scorer_bodies import encode_body, parts, score_body
 from trainer.service import Service
 
-TEMPLATES: dict[PointwiseReadout, str] = {"verdict": "triple", "number": "number"}
-"""What asks for a triple's score, whichever side is asked for; that it asks for the tail is why tails share most."""
 IDLE_SECONDS = 4.0
 """Less than a connection is kept for: a scorer that is started anew in a shorter while breaks it, which is noticed."""
 _EXACTLY = ("revision", "dtype", "quantization", "query_hash", "hidden", "description_tokens")
@@ -69,8 +67,9 @@ class ScorerClient:
             WrongScorer: The scorer cannot be read so.
         """
         said = {field: getattr(self.info, field) for field in ScorerIdentity.model_fields}
-        if local.readout != "state":
-            said["query_hash"] = self._template_hash(local.readout)
+        if local.layer != "none":
+            said["query_hash"] = self._hash(local.readout, local.prompts)
+            self._require_sides(local.prompts)
         if local.texts != "descriptions":
             said["description_tokens"] = None
         return ScorerIdentity(**said)
@@ -124,23 +123,23 @@ class ScorerClient:
 
     def _encode(self, call: EncoderCall, keep: bool) -> Floats:
         sizes = {"q": len(call.queries), "hidden": self.hidden}
-        body, made_by = encode_body(call, {}, keep=keep), self.info.query_hash
+        body, made_by = encode_body(call, {}, keep=keep), self._hash("state", call.templates)
         return self._post("/encode", body, ENCODE_REPLY_TENSORS, sizes, made_by)[0]["states"]
 
     def _gradient(self, call: EncoderCall, grad_states: Floats) -> list[Floats]:
-        body, made_by = encode_body(call, {"grad_states": grad_states}), self.info.query_hash
+        body, made_by = encode_body(call, {"grad_states": grad_states}), self._hash("state", call.templates)
         specs, sizes = ENCODE_GRADIENT_REPLY_TENSORS, self._sizes(call)
         found, _ = self._post("/encode/gradient", body, specs, sizes, made_by)
         return [found["entities"], found["relations"]]
 
     def _score(self, call: ScoreCall) -> Floats:
-        body, made_by = score_body(call, {}, template=TEMPLATES[call.readout]), self._template_hash(call.readout)
+        body, made_by = score_body(call, {}), self._hash(call.readout, (call.template,))
         return self._post("/score", body, SCORE_REPLY_TENSORS, {"t": len(call.triples)}, made_by)[0]["scores"]
 
     def _score_gradient(self, call: ScoreCall, loss: Loss, group: int) -> tuple[float, Floats, Floats]:
         groups = np.repeat(np.arange(len(call.triples) // group, dtype=np.int32), group)
-        said = {"template": TEMPLATES[call.readout], "loss": loss.model_dump()}
-        body, made_by = score_body(call, {"groups": groups}, **said), self._template_hash(call.readout)
+        body = score_body(call, {"groups": groups}, loss=loss.model_dump())
+        made_by = self._hash(call.readout, (call.template,))
         specs, sizes = SCORE_GRADIENT_REPLY_TENSORS, self._sizes(call) | {"t": len(call.triples)}
         found, message = self._post("/score/gradient", body, specs, sizes, made_by)
         if not isinstance(value := message.get("loss"), float):
@@ -157,16 +156,29 @@ class ScorerClient:
             "hidden": self.hidden,
         }
 
-    def _template_hash(self, readout: PointwiseReadout) -> str:
-        """The hash of the template that asks for a triple's score.
+    def _hash(self, readout: TrainedReadout, names: Sequence[str]) -> str:
+        """The hash that replies made with these templates say.
 
         Raises:
-            WrongScorer: The scorer has none.
+            WrongScorer: The scorer has not all of them for the readout.
         """
-        template = self.info.templates.get(TEMPLATES[readout])
-        if template is None or readout not in template.readouts:
-            raise WrongScorer(f"the scorer at {self.service.url} has no readout `{readout}` for its model's tokenizer")
-        return template.hash
+        usable = {name: said.hash for name, said in self.info.templates.items() if readout in said.readouts}
+        if missing := [name for name in names if name not in usable]:
+            raise WrongScorer(
+                f"the scorer at {self.service.url} has no template {missing[0]!r} for the readout `{readout}`; "
+                f"it has {', '.join(usable) or 'none that its model can be read for'}"
+            )
+        hashes = [usable[name] for name in names]
+        return hashes[0] if len(hashes) == 1 else combined_hash(hashes)
+
+    def _require_sides(self, names: Sequence[str]) -> None:
+        """Refuse templates of a pair that do not ask for the tail and for the head."""
+        asks = [self.info.templates[name].asks for name in names]
+        if len(names) == 2 and asks != ["tail", "head"]:
+            raise WrongScorer(
+                f"templates: the first asks for the tail, the second for the head; at {self.service.url} "
+                f"{names[0]!r} asks for the {asks[0]}, {names[1]!r} for the {asks[1]}"
+            )
 
     def _post(
         self,
@@ -199,7 +211,9 @@ class ScorerClient:
 
     def _ask_again(self) -> None:
         now = self._ask()
-        if _fixed(now) != _fixed(self.info):
+        if any(getattr(now, field) != getattr(self.info, field) for field in _EXACTLY) or any(
+            now.templates.get(name) != template for name, template in self.info.templates.items()
+        ):
             raise self._another()
         # Its limits may have changed.
         self._known, self.info = self.service.failures, now
@@ -212,8 +226,3 @@ class ScorerClient:
             f"the scorer at {self.service.url} serves another model than when this training began; start it with the "
             "former model and revision, and start again: nothing that was trained is lost"
         )
-
-
-def _fixed(info: Info) -> list[object]:
-    """What must be as it was where a scorer is started anew."""
-    return [*(getattr(info, field) for field in _EXACTLY), *(info.templates.get(name) for name in TEMPLATES.values())]

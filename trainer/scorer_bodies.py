@@ -45,13 +45,17 @@ def parts(call: EncoderCall | ScoreCall, limits: Limits, hidden: int, group: int
 def encode_body(call: EncoderCall, extra: Mapping[str, NDArray[Any]], **said: object) -> bytes:
     """The body of `/encode` and `/encode/gradient`."""
     arrays = _vectors(call) | {"queries": call.queries, "sides": call.sides}
-    return tensors.encode(arrays | dict(extra), _texts(call) | {"layer": call.layer} | said)
+    return tensors.encode(
+        arrays | dict(extra), _texts(call) | {"layer": call.layer, "templates": call.templates} | said
+    )
 
 
 def score_body(call: ScoreCall, extra: Mapping[str, NDArray[Any]], **said: object) -> bytes:
     """The body of `/score` and `/score/gradient`."""
     arrays = _vectors(call) | {"triples": call.triples}
-    return tensors.encode(arrays | dict(extra), _texts(call) | {"readout": call.readout} | said)
+    return tensors.encode(
+        arrays | dict(extra), _texts(call) | {"readout": call.readout, "template": call.template} | said
+    )
 
 
 def _vectors(call: EncoderCall | ScoreCall) -> dict[str, NDArray[Any]]:

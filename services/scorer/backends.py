@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 import torch
 
-from protocol.info import Info, Limits
+from protocol.info import Info, Limits, combined_hash
 from protocol.messages import HEAD, TAIL
 from protocol.problems import InvalidRequest, NotReady
 from services.scorer.engine.engine import Engine
@@ -25,7 +25,7 @@ from services.scorer.remote.client import Remote
 from services.scorer.requests import EncodeCall, Floats, ScoreCall, ScoreGradient
 from services.scorer.results import Gradients, Scores, States
 from services.scorer.settings import Settings
-from services.scorer.templates import DEFAULTS, Template, combined_hash
+from services.scorer.templates import DEFAULTS, Template
 from services.scorer.worker import ENDED, Worker
 
 T = TypeVar("T")
@@ -230,7 +230,7 @@ def _info(
     settings: Settings, loaded: Loaded | None, templates: Mapping[str, Template], batch_tokens: int, limits: Limits
 ) -> Info:
     config = loaded.model.config if loaded else None
-    sides = [templates[name] for side in (TAIL, HEAD) if (name := DEFAULTS["state", side]) in templates]
+    sides = [templates[name].hash for side in (TAIL, HEAD) if (name := DEFAULTS["state", side]) in templates]
     return Info(
         backend=settings.backend,
         model=settings.model,

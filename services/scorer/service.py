@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from protocol.info import Info
+from protocol.info import Info, combined_hash
 from protocol.messages import HEAD, TAIL, Provenance, Readout, Usage
 from protocol.problems import ProblemError
 from services.scorer import wire
@@ -21,7 +21,7 @@ from services.scorer.ranks import rank
 from services.scorer.requests import EncodeCall, ScoreCall, check_call
 from services.scorer.results import Gradients, Scores, States
 from services.scorer.settings import Settings
-from services.scorer.templates import DEFAULTS, BadTemplate, combined_hash
+from services.scorer.templates import DEFAULTS, BadTemplate
 from services.scorer.templates import load as load_templates
 from services.web import JSON
 
@@ -180,7 +180,7 @@ class Service:
 
     def _encoded_by(self, call: EncodeCall) -> Callable[[Usage], Provenance]:
         names = call.templates or (DEFAULTS["state", TAIL], DEFAULTS["state", HEAD])
-        digest = combined_hash(self._backend.templates[name] for name in names)
+        digest = combined_hash(self._backend.templates[name].hash for name in names)
         return self._made_by("+".join(names), digest, "state")
 
     def _made_by(self, template: str, digest: str, readout: Readout) -> Callable[[Usage], Provenance]:

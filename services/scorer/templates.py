@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -118,11 +117,6 @@ def load(path: Path | None = None) -> dict[str, Template]:
 def is_shipped(name: str) -> bool:
     """Whether a template comes with the scorer."""
     return (FOLDER / f"{name}.toml").is_file()
-
-
-def combined_hash(templates: Iterable[Template]) -> str:
-    """SHA-256 over the templates of both sides, in their order, hexadecimal."""
-    return hashlib.sha256("\n".join(template.hash for template in templates).encode()).hexdigest()
 
 
 def _files(path: Path) -> list[Path]:

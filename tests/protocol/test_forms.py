@@ -21,6 +21,10 @@ SCORER = {"model": "embedded", "revision": "abc", "dtype": "float32", "query_has
         ({"layer": "first"}, "layer"),
         ({"texts": "everything"}, "texts"),
         ({"readout": "likelihood"}, "readout"),
+        ({"layer": "none", "templates": ["tail", "head"]}, "templates"),
+        ({"templates": ["tail"]}, "templates"),
+        ({"readout": "verdict", "templates": ["tail", "head"]}, "templates"),
+        ({"templates": ["tail", "../head"]}, "templates"),
     ],
 )
 def test_forms_that_hold_or_train_nothing_are_refused(form: dict[str, Any], at_fault: str) -> None:
@@ -48,7 +52,8 @@ def test_a_training_fits_its_form(fields: dict[str, Any], at_fault: str) -> None
         {"texts": "anonymised", "vectors": False, "layer": 7},
         {"adapter": "none", "texts": "descriptions"},
         {"layer": "none", "adapter": "local", "vectors_per_slot": 4},
-        {"readout": "verdict", "texts": "names"},
+        {"readout": "verdict", "texts": "names", "templates": ["doubt"]},
+        {"templates": ["vectors", "vectors_head"]},
     ],
 )
 def test_a_form_crosses_the_wire_unchanged(form: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from protocol import tensors
 from protocol.encoding import ENCODE_GRADIENT_TENSORS, ENCODE_TENSORS, EncodeHeader, Layer
-from protocol.info import Info, Limits, TemplateInfo
+from protocol.info import Info, Limits, TemplateInfo, combined_hash
 from protocol.problems import Busy, InvalidRequest, NotReady
 from protocol.trainings import LocalSettings, ScorerIdentity
 from trainer.inputs import UsageError, wanted_training
@@ -30,11 +30,18 @@ from .support import DROP, Loopback, Reply, batch, loopback
 from .test_llama import ASKED, LOCAL, SLOTS, leaves, tables_of
 
 LIMITS = Limits(**(dict.fromkeys(Limits.model_fields, 1 << 20) | {"max_prompt_tokens": 64}))
+ASKING = {
+    name: TemplateInfo(text=name, hash=f"h-{name}", asks=asks, readouts=["state"], labels=["yes", "no"])
+    for name, asks in {"tail": "tail", "head": "head", "bare": "tail", "bare_head": "head"}.items()
+}
 INFO = Info(
     backend="llama", model="tiny", revision="r1", architecture="a", dtype="float32", device="cpu", quantization=None,
-    hidden=HIDDEN, layers=1, vocabulary=9, readouts=["state"], templates={}, query_hash="q1", description_tokens=64,
+    hidden=HIDDEN, layers=1, vocabulary=9, readouts=["state"], templates=ASKING,
+    query_hash=combined_hash(["h-tail", "h-head"]), description_tokens=64,
     batch_tokens=64, merge=True, keep_seconds=1.0, limits=LIMITS,
 )  # fmt: skip
+TOLD: dict[str, object] = {}
+"""What the last call said beside its tensors."""
 MADE_BY = {"revision": INFO.revision, "template_hash": INFO.query_hash}
 TEXTS = SlotTexts([Text(f"e{e}", f"of e{e}" if e % 2 else None) for e in range(8)], [Text("r0"), Text("r1")])
 
@@ -50,7 +57,8 @@ def tiny_scorer(path: str, body: bytes) -> Reply:
     if path == "/info":
         return 200, INFO.model_dump_json().encode()
     specs = ENCODE_GRADIENT_TENSORS if path == "/encode/gradient" else ENCODE_TENSORS
-    arrays, _ = tensors.decode(body, specs, {"hidden": HIDDEN})
+    arrays, message = tensors.decode(body, specs, {"hidden": HIDDEN})
+    TOLD.update(message)
     encoder = TinyEncoder(SLOTS)
     if path == "/encode":
         return 200, tensors.encode({"states": encoder.encode(decoded(arrays))}, MADE_BY)
@@ -114,9 +122,9 @@ def test_a_query_over_http_and_its_gradient_are_those_in_process(service: Servic
 def test_no_word_goes_along_by_default(server: Loopback, service: Service) -> None:
     Llama(ScorerClient(service), LOCAL).query(tables_of(torch.float32), batch(ASKED)).sum().backward()
     assert [path for _, path, _, _ in server.seen] == ["/info", "/encode", "/encode/gradient"]
-    assert header(server) == EncodeHeader()
+    assert header(server) == EncodeHeader(templates=("tail", "head"))
     server.seen.pop()
-    assert header(server) == EncodeHeader(keep=True)
+    assert header(server) == EncodeHeader(templates=("tail", "head"), keep=True)
 
 
 @pytest.mark.parametrize("layer", ["middle", 1])
@@ -158,7 +166,7 @@ VERDICT = LocalSettings(readout="verdict")
 
 
 def test_a_scorer_that_cannot_be_read_so_is_named(service: Service) -> None:
-    with pytest.raises(WrongScorer, match="has no readout `verdict`"):
+    with pytest.raises(WrongScorer, match="no template 'triple' for the readout `verdict`; it has none"):
         ScorerClient(service).identity(VERDICT)
 
 
@@ -166,7 +174,9 @@ def test_a_scorer_that_cannot_be_read_so_is_named(service: Service) -> None:
 def test_a_training_of_triples_is_fixed_to_their_template(monkeypatch: pytest.MonkeyPatch, then: str) -> None:
     def serve(digest: str) -> None:
         template = TemplateInfo(text="t", hash=digest, asks="tail", readouts=["verdict"], labels=["yes", "no"])
-        monkeypatch.setattr(sys.modules[__name__], "INFO", INFO.model_copy(update={"templates": {"triple": template}}))
+        monkeypatch.setattr(
+            sys.modules[__name__], "INFO", INFO.model_copy(update={"templates": ASKING | {"triple": template}})
+        )
 
     serve("h1")
     with loopback(tiny_scorer) as server, Service("scorer", server.url, None, print) as service:
@@ -178,6 +188,34 @@ def test_a_training_of_triples_is_fixed_to_their_template(monkeypatch: pytest.Mo
         else:
             with pytest.raises(WrongScorer, match="query_hash differ"):
                 ScorerClient(service).require(wanted, VERDICT)
+
+
+BARE = LocalSettings(templates=["bare", "bare_head"])
+
+
+def test_a_training_asks_with_the_templates_that_it_names(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer, asked = ScorerClient(service), combined_hash(["h-bare", "h-bare_head"])
+    assert scorer.identity(BARE).query_hash == asked
+    with pytest.raises(WrongScorer, match="query_hash differ"):
+        scorer.require(scorer.identity(LOCAL), BARE)
+    query = Llama(scorer, BARE).query
+    with pytest.raises(WrongScorer, match="another model"):  # replies say other templates
+        query(tables_of(torch.float32), batch(ASKED))
+    monkeypatch.setattr(sys.modules[__name__], "MADE_BY", MADE_BY | {"template_hash": asked})
+    query(tables_of(torch.float32), batch(ASKED)).sum().backward()
+    assert TOLD["templates"] == ["bare", "bare_head"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["bare", "gone"], "no template 'gone' for the readout `state`; it has tail, head"),
+        (["bare_head", "bare"], "'bare_head' asks for the head"),
+    ],
+)
+def test_templates_that_the_scorer_cannot_use_are_named(service: Service, names: list[str], message: str) -> None:
+    with pytest.raises(WrongScorer, match=message):
+        ScorerClient(service).identity(LocalSettings(templates=names))
 
 
 def test_a_training_with_descriptions_is_fixed_to_where_they_are_cut(service: Service) -> None:

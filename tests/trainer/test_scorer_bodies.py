@@ -30,7 +30,7 @@ def encode_call(vectors: int, texts: bool) -> EncoderCall:
 def score_call(vectors: int, texts: bool) -> ScoreCall:
     rows = np.arange(ROWS)
     triples = np.stack([rows, rows[::-1], np.roll(rows, 1)], axis=1).astype(np.int32)
-    return ScoreCall(slots(vectors, texts), slots(vectors, texts), triples, "verdict")
+    return ScoreCall(slots(vectors, texts), slots(vectors, texts), triples, "verdict", "triple")
 
 
 @pytest.mark.parametrize(("vectors", "texts"), [(3, False), (0, True), (2, True)])
@@ -86,7 +86,7 @@ def test_bodies_are_what_the_protocol_says(vectors: int, texts: bool) -> None:
     assert ("entities" in arrays) == ("relations" in arrays) == (vectors > 0)
     said = {row: SAYS.label for row in range(ROWS)} if texts else {}
     assert {row: text.name for row, text in header.entity_texts.items()} == said
-    arrays, message = tensors.decode(score_body(score_call(vectors, texts), {}, template="triple"), SCORE_TENSORS)
+    arrays, message = tensors.decode(score_body(score_call(vectors, texts), {}), SCORE_TENSORS)
     header = ScoreHeader.model_validate(message)
     assert {row: text.description for row, text in header.relation_texts.items()} == dict.fromkeys(
         said, SAYS.description

@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
+from protocol.info import combined_hash
 from services.scorer.engine.readouts import DIGITS
 from services.scorer.engine.words import NoSingleTokens, Words
-from services.scorer.templates import combined_hash
 from services.scorer.templates import load as load_templates
 from tools.embedded_model import corpus, rows, tokenizer, training
 from tools.embedded_model.checkpoints import Checkpoints, OtherRecipe, claim
@@ -67,7 +67,10 @@ def make(recipe: Recipe, path: Path, folder: Path, device: torch.device) -> None
     train, held_out = corpus.split(entries)
     templates = load_templates()
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    claim(folder, {"recipe": recipe.hash, "corpus": digest, "templates": combined_hash(templates.values())})
+    claim(
+        folder,
+        {"recipe": recipe.hash, "corpus": digest, "templates": combined_hash(t.hash for t in templates.values())},
+    )
     questions = Questions(train, train, templates, recipe.answer_weight)
     cut = _tokenizer(recipe, folder, train, questions)
     model = training.build(recipe, cut).to(device)

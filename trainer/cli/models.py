@@ -24,6 +24,7 @@ from trainer.cli.options import (
     Scorer,
     ScorerKeyFile,
     Seed,
+    Templates,
     Texts,
     TieTolerance,
     Vectors,
@@ -93,6 +94,7 @@ def train(
     texts: Texts = None,
     vectors: Vectors = None,
     adapter: Adapter = None,
+    templates: Templates = None,
     evaluate_every: EvaluateEvery = None,
     patience: Patience = None,
     tie_tolerance: TieTolerance = None,
@@ -102,7 +104,14 @@ def train(
     Example: `tripleherd train data/umls/client_* --interaction complex --out results/pooled`
     """
     local: dict[str, object] = {"local_epochs": local_epochs, "learning_rate": learning_rate, "loss": loss}
-    local |= {"layer": layer, "readout": readout, "texts": texts, "vectors": vectors, "adapter": adapter}
+    local |= {
+        "layer": layer,
+        "readout": readout,
+        "texts": texts,
+        "vectors": vectors,
+        "adapter": adapter,
+        "templates": templates,
+    }
     changes: dict[str, object] = {"seed": seed, "dim": dim, "rounds": rounds, "tie_tolerance": tie_tolerance}
     changes |= {"evaluate_every": evaluate_every, "patience": patience}
     at = ScorerAt(scorer, scorer_key_file)

@@ -27,6 +27,7 @@ from trainer.cli.options import (
     ScorerKeyFile,
     Seed,
     ShareRows,
+    Templates,
     Texts,
     TieTolerance,
     Vectors,
@@ -82,6 +83,7 @@ def start(
     texts: Texts = None,
     vectors: Vectors = None,
     adapter: Adapter = None,
+    templates: Templates = None,
     evaluate_every: EvaluateEvery = None,
     patience: Patience = None,
     tie_tolerance: TieTolerance = None,
@@ -91,7 +93,14 @@ def start(
     Example: `tripleherd start --interaction llama --scorer http://127.0.0.1:8000 --operator-token-file operator`
     """
     local: dict[str, object] = {"local_epochs": local_epochs, "learning_rate": learning_rate, "loss": loss}
-    local |= {"layer": layer, "readout": readout, "texts": texts, "vectors": vectors, "adapter": adapter}
+    local |= {
+        "layer": layer,
+        "readout": readout,
+        "texts": texts,
+        "vectors": vectors,
+        "adapter": adapter,
+        "templates": templates,
+    }
     strategy = {"strategy": aggregation, "trim": trim, "clip": clip, "learning_rate": server_learning_rate}
     changes: dict[str, object] = {
         "clients": clients,

@@ -66,6 +66,14 @@ Readout = Annotated[
         help="Of `llama`: one prompt a query (`state`), or one prompt a triple, whose answer is the score: slow."
     ),
 ]
+Templates = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--template",
+        help="Of `llama`: the scorer's template that asks for the tail, and again for the one that asks for the head; "
+        "its `GET /info` lists them. A readout of triples takes one.",
+    ),
+]
 LocalEpochs = Annotated[int | None, typer.Option(help="Passes over a client's queries a round.", min=1)]
 LearningRate = Annotated[float | None, typer.Option(help="Of Adam.", min=0.0)]
 

@@ -77,6 +77,6 @@ class Llama(QueryInteraction):
         relations, of_relations = self.filler.relations(tables, unique.relation_rows, batch.dropout)
         queries = torch.stack([unique.given, unique.relation], dim=1).to("cpu", torch.int32).numpy()
         sides = batch.side.to("cpu", torch.uint8).numpy()
-        call = EncoderCall(of_entities, of_relations, queries, sides, self.local.layer)
+        call = EncoderCall(of_entities, of_relations, queries, sides, self.local.layer, self.local.prompts)
         states: Tensor = RemoteEncode.apply(entities, relations, call, self.model)
         return states

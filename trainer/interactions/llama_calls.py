@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.encoding import Layer
-from protocol.forms import PointwiseReadout
+from protocol.forms import OWN_TEMPLATES, PointwiseReadout
 from protocol.scoring import Loss
 from trainer.texts import Text
 
@@ -48,6 +48,7 @@ class EncoderCall:
         queries: int32 [q, 2], rows of `entities` and of `relations`.
         sides: uint8 [q].
         layer: After which layer of the model the states are read.
+        templates: Names of those that ask for the tail and for the head.
     """
 
     entities: Slots
@@ -55,6 +56,7 @@ class EncoderCall:
     queries: NDArray[np.int32]
     sides: NDArray[np.uint8]
     layer: Layer = "last"
+    templates: tuple[str, ...] = OWN_TEMPLATES["state"]
 
     def part(self, queries: slice) -> tuple["EncoderCall", NDArray[np.integer], NDArray[np.integer]]:
         """The call of some of the queries, and the rows of `entities` and `relations` that it holds."""
@@ -63,7 +65,8 @@ class EncoderCall:
         relations, relation = np.unique(chosen[:, 1], return_inverse=True)
         asked = np.stack([given, relation], axis=1).astype(np.int32)
         slots = self.entities.at(entities), self.relations.at(relations)
-        return EncoderCall(*slots, asked, self.sides[queries], self.layer), entities, relations
+        call = EncoderCall(*slots, asked, self.sides[queries], self.layer, self.templates)
+        return call, entities, relations
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,14 @@ class ScoreCall:
         relations: What stands for the relations.
         triples: int32 [t, 3], rows of `entities`, `relations` and `entities`.
         readout: How the score is read.
+        template: Name of the one that asks.
     """
 
     entities: Slots
     relations: Slots
     triples: NDArray[np.int32]
     readout: PointwiseReadout
+    template: str
 
     def part(self, triples: slice) -> tuple["ScoreCall", NDArray[np.integer], NDArray[np.integer]]:
         """The call of some of the triples, and the rows of `entities` and `relations` that it holds."""
@@ -90,7 +95,7 @@ class ScoreCall:
         head, tail = ends.reshape(-1, 2).T
         asked = np.stack([head, relation, tail], axis=1).astype(np.int32)
         return (
-            ScoreCall(self.entities.at(entities), self.relations.at(relations), asked, self.readout),
+            ScoreCall(self.entities.at(entities), self.relations.at(relations), asked, self.readout, self.template),
             entities,
             relations,
         )

@@ -49,7 +49,8 @@ class PointwiseLlama(Interaction):
 
     def __init__(self, model: FrozenModel, local: LocalSettings, prompting: Prompting | None = None) -> None:
         assert local.readout != "state"
-        self.model, self.readout, self.prompting = model, local.readout, prompting or Prompting()
+        self.readout = local.readout
+        self.model, self.local, self.prompting = model, local, prompting or Prompting()
         self.texts = self.prompting.texts
         self.filler = Filler(model.hidden, self.texts)
 
@@ -85,4 +86,5 @@ class PointwiseLlama(Interaction):
         entities, of_entities = self.filler.entities(tables, entity_rows, batch.dropout)
         relations, of_relations = self.filler.relations(tables, relation_rows, batch.dropout)
         triples = torch.stack([ends[0], relation, ends[1]], dim=1).to("cpu", torch.int32).numpy()
-        return entities, relations, ScoreCall(of_entities, of_relations, triples, self.readout)
+        call = ScoreCall(of_entities, of_relations, triples, self.readout, *self.local.prompts)
+        return entities, relations, call

@@ -72,6 +72,7 @@ class WordLlama(Llama):
             np.stack([entities, relations], axis=1).astype(np.int32),
             side.astype(np.uint8),
             self.local.layer,
+            self.local.prompts,
         )
 
     def _nothing(self, rows: Ints) -> Floats:
