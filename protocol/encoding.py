@@ -32,7 +32,9 @@ ReadLayer = Annotated[
 StateReadout = Annotated[Literal["state"], Field(description="How the vector is read from the model.")]
 Templates = Annotated[
     tuple[str, str] | None,
-    Field(description="Templates of `/info` that ask for the tail and for the head; by default `tail` and `head`."),
+    Field(
+        description="Templates of `/info` that ask for the tail and for the head; by default `query` and `query_head`."
+    ),
 ]
 
 

@@ -18,7 +18,7 @@ TrainedLayer = Annotated[
 
 TemplateName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 OWN_TEMPLATES: dict[TrainedReadout, tuple[str, ...]] = {
-    "state": ("tail", "head"),
+    "state": ("query", "query_head"),
     "verdict": ("triple",),
     "number": ("number",),
 }

@@ -29,8 +29,8 @@ DEFAULTS: dict[tuple[Readout, int], str] = {
     ("number", HEAD): "number_head",
     ("likelihood", TAIL): "tail",
     ("likelihood", HEAD): "head",
-    ("state", TAIL): "tail",
-    ("state", HEAD): "head",
+    ("state", TAIL): "query",
+    ("state", HEAD): "query_head",
 }
 """The template of each readout for each side."""
 ASKS = {TAIL: "tail", HEAD: "head"}

@@ -53,7 +53,7 @@ def test_a_training_fits_its_form(fields: dict[str, Any], at_fault: str) -> None
         {"adapter": "none", "texts": "descriptions"},
         {"layer": "none", "adapter": "local", "vectors_per_slot": 4},
         {"readout": "verdict", "texts": "names", "templates": ["doubt"]},
-        {"templates": ["vectors", "vectors_head"]},
+        {"templates": ["mine", "mine_head"]},
     ],
 )
 def test_a_form_crosses_the_wire_unchanged(form: dict[str, Any]) -> None:

@@ -80,7 +80,7 @@ def test_every_reply_says_what_made_it(embedded: Process) -> None:
             told = embedded.post(path, json=body).json()
             assert (told["model"], told["revision"]) == (info["model"], info["revision"])
             hashes = {name: template["hash"] for name, template in info["templates"].items()}
-            assert told["template_hash"] == (hashes | {"tail+head": info["query_hash"]})[told["template"]]
+            assert told["template_hash"] == (hashes | {"query+query_head": info["query_hash"]})[told["template"]]
             usage = told["usage"]
             assert 0 < usage["prompts"] < usage["tokens"]
             assert 0 < usage["shared_tokens"] < usage["tokens"]
@@ -168,7 +168,7 @@ def test_templates_of_a_folder_stand_beside_those_that_ship(tmp_path: Path) -> N
         assert told["scores"] == pytest.approx([plain], abs=1e-4)
         ranked = running.post("/rank", json={"head": "a", "relation": "b", "candidates": ["c"], "template": "mine"})
         assert ranked.json()["results"][0]["score"] == pytest.approx(told["scores"][0], abs=1e-5)
-        states = [sent(running, encode_call(templates=pair))[0]["states"] for pair in (["tail", "asks-head"], None)]
+        states = [sent(running, encode_call(templates=pair))[0]["states"] for pair in (["query", "asks-head"], None)]
         same = (states[0] == states[1]).all(axis=1)
         assert same.tolist() == [True, False, False, True]  # by the sides that were asked
 

@@ -42,7 +42,7 @@ def plain(known: Known, call: Call, layer: int | None = None, leaves: Any = None
     entities, relations = leaves or (torch.from_numpy(call.entities), torch.from_numpy(call.relations))
     states = []
     for (entity, relation), side in zip(QUERIES.tolist(), SIDES.tolist(), strict=True):
-        name = call.said.get("templates", ["tail", "head"])[side]
+        name = call.said.get("templates", ["query", "query_head"])[side]
         texts = [
             ", ".join(text[part] for part in ("name", "description") if part in text) or None
             for text in (ENTITIES[entity], RELATIONS[relation])
@@ -64,7 +64,7 @@ def test_states_are_those_of_plain_calls_in_both_forms(known: Known, layer: str 
     assert difference(arrays["states"], plain(known, call, plain_layer)) < CLOSE
     assert arrays["states"].tolist() == told["states"]
     assert message == {name: told[name] for name in message}
-    assert told["template"] == "tail+head"
+    assert told["template"] == "query+query_head"
     assert told["template_hash"] == known.get("/info").json()["query_hash"]
 
 

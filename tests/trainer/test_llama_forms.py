@@ -87,7 +87,7 @@ class Plain:
             slots = {"relation": self.slot("relation", relation + RELATIONS * (side == HEAD))}
             slots["head" if side == TAIL else "tail"] = self.slot("entity", given)
             layer = {"last": None, "middle": 1}.get(self.local.layer, self.local.layer)
-            state = plain_state(self.model, TEMPLATES["tail" if side == TAIL else "head"], slots, layer)
+            state = plain_state(self.model, TEMPLATES[self.local.prompts[side]], slots, layer)
             if layer is not None:
                 state = state / state.pow(2).mean().sqrt()
             found.append(state)
@@ -136,6 +136,7 @@ FORMS: dict[str, tuple[dict[str, Any], int]] = {
     "vectors": ({"vectors_per_slot": 3}, 4),
     "vectors, after a middle layer": ({"vectors_per_slot": 2, "layer": "middle"}, 4),
     "names and vectors": ({"texts": "names", "vectors_per_slot": 2, "layer": 1}, 4),
+    "the user's choice of templates": ({"vectors_per_slot": 2, "templates": ["tail", "head"]}, 4),
     "a local adapter": ({"texts": "names", "adapter": "local"}, 4),
     "no adapter": ({"adapter": "none"}, HIDDEN),
     "words alone": ({"texts": "descriptions", "vectors": False}, 4),

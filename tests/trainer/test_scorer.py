@@ -32,12 +32,12 @@ from .test_llama import ASKED, LOCAL, SLOTS, leaves, tables_of
 LIMITS = Limits(**(dict.fromkeys(Limits.model_fields, 1 << 20) | {"max_prompt_tokens": 64}))
 ASKING = {
     name: TemplateInfo(text=name, hash=f"h-{name}", asks=asks, readouts=["state"], labels=["yes", "no"])
-    for name, asks in {"tail": "tail", "head": "head", "bare": "tail", "bare_head": "head"}.items()
+    for name, asks in {"query": "tail", "query_head": "head", "bare": "tail", "bare_head": "head"}.items()
 }
 INFO = Info(
     backend="llama", model="tiny", revision="r1", architecture="a", dtype="float32", device="cpu", quantization=None,
     hidden=HIDDEN, layers=1, vocabulary=9, readouts=["state"], templates=ASKING,
-    query_hash=combined_hash(["h-tail", "h-head"]), description_tokens=64,
+    query_hash=combined_hash(["h-query", "h-query_head"]), description_tokens=64,
     batch_tokens=64, merge=True, keep_seconds=1.0, limits=LIMITS,
 )  # fmt: skip
 TOLD: dict[str, object] = {}
@@ -122,9 +122,9 @@ def test_a_query_over_http_and_its_gradient_are_those_in_process(service: Servic
 def test_no_word_goes_along_by_default(server: Loopback, service: Service) -> None:
     Llama(ScorerClient(service), LOCAL).query(tables_of(torch.float32), batch(ASKED)).sum().backward()
     assert [path for _, path, _, _ in server.seen] == ["/info", "/encode", "/encode/gradient"]
-    assert header(server) == EncodeHeader(templates=("tail", "head"))
+    assert header(server) == EncodeHeader(templates=("query", "query_head"))
     server.seen.pop()
-    assert header(server) == EncodeHeader(templates=("tail", "head"), keep=True)
+    assert header(server) == EncodeHeader(templates=("query", "query_head"), keep=True)
 
 
 @pytest.mark.parametrize("layer", ["middle", 1])
@@ -209,7 +209,7 @@ def test_a_training_asks_with_the_templates_that_it_names(service: Service, monk
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["bare", "gone"], "no template 'gone' for the readout `state`; it has tail, head"),
+        (["bare", "gone"], "no template 'gone' for the readout `state`; it has query, query_head"),
         (["bare_head", "bare"], "'bare_head' asks for the head"),
     ],
 )

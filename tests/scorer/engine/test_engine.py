@@ -474,7 +474,7 @@ def test_special_tokens_in_a_text_are_letters() -> None:
     run = exact_engine()
     none = np.zeros(1, dtype=np.int64)
     call = EncodeCall(texts("</s>"), texts("r"), np.array([[0, 0]]), none)
-    assert complete(run, run.encode(call)).usage.tokens == 3 + len(" </s>") + 3 + len(" r") + 3
+    assert complete(run, run.encode(call)).usage.tokens == 3 + len(" r") + 3 + len(" </s>")
 
 
 def test_the_users_own_template_must_be_read_and_a_shipped_one_may_lose_a_readout(

@@ -115,12 +115,11 @@ def test_of_one_layer_only_the_first_words_are_shared() -> None:
 
 
 def test_queries_of_both_sides_share_within_their_side() -> None:
-    start = 1 + length("head:")
-    one = start + 2 + length("\nrelation:") + 1 + length("\ntail:")
-    other = 1 + length("relation:") + 1 + length("\ntail:") + 2 + length("\nhead:")
-    plan = planner().encode(encode_call([[0, 0], [0, 1], [0, 0], [0, 0]], [0, 0, 0, 1]), all_at_once)
-    again = start + 2 + length("\nrelation:")
-    assert usage(plan) == (4, 3 * one + other, one + again + start + 1 + length("relation:"))
+    start = 1 + length("relation:")
+    again = start + 1 + length("\nhead:")
+    plan = planner().encode(encode_call([[0, 0], [1, 0], [0, 0], [0, 0]], [0, 0, 0, 1]), all_at_once)
+    assert length("\nhead:") == length("\ntail:")
+    assert usage(plan) == (4, 4 * (again + 2), (again + 2) + again + 2 * start)
 
 
 def test_names_that_are_asked_for_share_the_prompt_before_them() -> None:
@@ -147,7 +146,7 @@ def test_the_budget_hears_of_the_longest_prompt_and_of_the_layers_that_run() -> 
 
     plan = planner().score(score_call([[0, 0, 1]]), TAIL, budget)
     planner().encode(encode_call([[0, 0]], [0], layer=2), budget)
-    end = 1 + length("head:") + 2 + length("\nrelation:") + 1 + length("\ntail:")
+    end = 1 + length("relation:") + 1 + length("\nhead:") + 2
     assert heard == [(ROOT + 2 + BETWEEN + 1 + BETWEEN + 2 + END, 4), (end, 2)]
     assert plan.at_once == 100
 
@@ -174,7 +173,7 @@ def test_limits_of_tokens_name_themselves() -> None:
         with pytest.raises(BodyTooLarge, match=f"{limit} tokens in one .*{name} is {limit - 1} ") as refused:
             planner(limits=LIMITS.model_copy(update={name: limit - 1})).score(call, TAIL, all_at_once)
         assert refused.value.extra == {"limit": limit - 1, "name": name}
-    state = 1 + length("head:") + 2 + length("\nrelation:") + 1 + length("\ntail:")
+    state = 1 + length("relation:") + 1 + length("\nhead:") + 2
     with pytest.raises(BodyTooLarge, match="max_prompt_tokens"):
         planner(limits=LIMITS.model_copy(update={"max_prompt_tokens": state - 1})).encode(
             encode_call([[0, 0]], [0]), all_at_once
@@ -255,6 +254,8 @@ def test_a_shipped_template_loses_a_readout_that_the_tokenizer_cannot_tell(caplo
         "head": ["state", "likelihood"],
         "number": ["number"],
         "number_head": ["number"],
+        "query": ["state"],
+        "query_head": ["state"],
         "short": ["state", "likelihood"],
         "tail": ["state", "likelihood"],
     }

@@ -87,7 +87,7 @@ def test_every_readout_agrees_with_plain_calls(engine: Engine, plain: Any, monke
         query = EncodeCall(call.entities, call.relations, np.array([[0, 0]]), np.array([0]), layer)
         assert (
             difference(
-                complete(engine, engine.encode(query)).states[0], plain_state(plain, TEMPLATES["tail"], told, layer)
+                complete(engine, engine.encode(query)).states[0], plain_state(plain, TEMPLATES["query"], told, layer)
             )
             < 1e-3
         )
