@@ -105,7 +105,7 @@ class Progress:
         words = [f"{time.monotonic() - self._started:4.0f} s  {done} of {self.total} runs done"]
         words += [f"{self.failed} failed"] if self.failed else []
         left = self.pace.left(waiting, going)
-        words += [f"about {_time(left)} left"] if left is not None else []
+        words += [f"{_time(left)} left at most"] if left is not None else []
         return ", ".join(words)
 
 
