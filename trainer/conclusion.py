@@ -55,7 +55,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """The end of one training of one client."""
+    """The end of one training of one client.
+
+    Attributes:
+        fuse: Whether it trains alone as well, which takes as long as the rounds, and fuses both models.
+    """
 
     name: str
     graph: Graph
@@ -63,6 +67,7 @@ class Conclusion:
     interaction: Interaction
     home: TrainingHome
     measured: Measured
+    fuse: bool
 
     def results(self, best: int, state: dict[str, Array]) -> list[ClientResult]:
         """The client's rows; models are saved, and metrics reported.
@@ -75,19 +80,18 @@ class Conclusion:
             self.home.model("federation"), self.graph, "federation", self.settings, state, self.interaction.texts
         )
         federation = Model.of_state(self.interaction, state).rank_scores
-        isolation = Model.of_state(self.interaction, self._isolation()).rank_scores
-        fusion = fit(self.graph, isolation, federation, self.settings.tie_tolerance)
-        parts = self.home.model("isolation"), self.home.model("federation")
-        save_fusion(self.home.model("fusion"), self.graph, fusion, parts)
-        scorers: dict[Mode, Scorer] = {
-            "isolation": isolation,
-            "federation": federation,
-            "fusion": fusion.scorer(isolation, federation),
-        }
+        scorers: dict[Mode, Scorer] = self._fused(federation) if self.fuse else {"federation": federation}
         if not self.measured.holds("test"):
             self.measured.report("there are no test triples to rank")
             return []
         return [self._test(mode, best, scorer) for mode, scorer in scorers.items()]
+
+    def _fused(self, federation: Scorer) -> dict[Mode, Scorer]:
+        isolation = Model.of_state(self.interaction, self._isolation()).rank_scores
+        fusion = fit(self.graph, isolation, federation, self.settings.tie_tolerance)
+        parts = self.home.model("isolation"), self.home.model("federation")
+        save_fusion(self.home.model("fusion"), self.graph, fusion, parts)
+        return {"isolation": isolation, "federation": federation, "fusion": fusion.scorer(isolation, federation)}
 
     def _isolation(self) -> dict[str, Array]:
         def report(text: str) -> None:

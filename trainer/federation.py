@@ -44,6 +44,7 @@ class Participant:
         now: Told in words what is being done.
         share: What it agreed to share when it joined.
         texts: What it agreed to tell its scorer in words, at most.
+        fuse: Whether it trains alone as well when a training is over, and fuses both models.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Participant:
     now: Report = unheard
     share: Share = "entities"
     texts: TextsConsent = "none"
+    fuse: bool = True
 
     def run(self) -> list[ClientResult]:
         """Take part in the coordinator's current training, or wait for one; returns this client's rows.
@@ -211,7 +213,9 @@ class _Training:
         """Isolation, fusion, and every mode's test metrics, reported to the coordinator and returned."""
         state = self.home.version(best) or self._model_of(best).state()
         client = self.client
-        conclusion = Conclusion(client.name, client.graph, self.settings, self.interaction, self.home, self._measured())
+        conclusion = Conclusion(
+            client.name, client.graph, self.settings, self.interaction, self.home, self._measured(), client.fuse
+        )
         return conclusion.results(best, state)
 
     def _measured(self) -> Measured:

@@ -45,6 +45,7 @@ class Run:
     graph: Graph
     share: Share = "entities"
     consent: TextsConsent = "none"
+    fuse: bool = True
     said: list[str] = field(default_factory=list)
     doing: Callable[[str], None] = lambda text: None
     made: InteractionFor = lambda settings: interaction_of(settings.interaction)
@@ -56,7 +57,8 @@ class Run:
             sign(calls, home)
             who = join(calls, home, graph, "clinic", KEY, INVITATION, self.share)
             reports = self.said.append, lambda text: self.doing(text)
-            return Participant(who, "clinic", graph, calls, home, self.made, *reports, self.share, self.consent).run()
+            agreed = self.share, self.consent
+            return Participant(who, "clinic", graph, calls, home, self.made, *reports, *agreed, self.fuse).run()
 
     def until_it_ends(self, stand_in: StandIn) -> tuple[list[ClientResult], int]:
         """Start it again whenever it is interrupted; its rows, and how often that was."""
@@ -262,6 +264,18 @@ def test_who_is_done_shows_its_rows_again(tmp_path: Path, small: Graph) -> None:
         assert run.start(stand_in) == results
         assert [path for _, path, _, _ in stand_in.server.seen[asked:]] == ["/round", "/round"]
     assert [r.mode for r in results] == ["isolation", "federation", "fusion"]
+
+
+def test_who_does_not_fuse_has_the_federated_model_alone(tmp_path: Path, small: Graph) -> None:
+    fused, alone = Run(tmp_path / "fused", small), Run(tmp_path / "alone", small, fuse=False)
+    rows = []
+    for run in (fused, alone):
+        with coordinator(settings_of("transe")) as stand_in:
+            rows.append(run.start(stand_in))
+    assert rows[1] == [row for row in rows[0] if row.mode == "federation"]
+    assert not any(text.startswith("isolation") for text in alone.said)
+    (saved,) = {path.parent.name for path in alone.folder.rglob("model.json")}
+    assert saved == "federation"
 
 
 class Killed:

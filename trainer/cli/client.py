@@ -57,6 +57,13 @@ def join(
     texts: Consent = "none",
     share: ShareRows = "entities",
     device: Device = "cpu",
+    fuse: Annotated[
+        bool,
+        typer.Option(
+            help="After the last round, train alone as well, which takes as long as the rounds, and fuse both models.",
+            envvar="TRAINER_FUSE",
+        ),
+    ] = True,
 ) -> None:
     """Take part in the coordinator's training with your own graph, fuse, and print your rows.
 
@@ -70,7 +77,7 @@ def join(
 
     Example: `tripleherd join --data data/umls/client_0 --shared-key-file key --invitation-file invitation`
     """
-    options = JoinOptions(coordinator, shared_key_file, invitation_file, texts, share, device)
+    options = JoinOptions(coordinator, shared_key_file, invitation_file, texts, share, device, fuse)
     client.run_join(console, HomeAt(home, data, name), ScorerAt(scorer, scorer_key_file), options)
 
 

@@ -61,6 +61,7 @@ class JoinOptions:
     texts: TextsConsent
     share: Share
     device: str = "cpu"
+    fuse: bool = True
 
 
 def run_join(console: Console, at: HomeAt, scorer: ScorerAt, options: JoinOptions) -> None:
@@ -80,7 +81,9 @@ def run_join(console: Console, at: HomeAt, scorer: ScorerAt, options: JoinOption
         say(f"{name} is client {who}")
         prompting = partial(prompting_of, graph=graph, sources=[str(at.data)], folder=home.path, now=now)
         made = partial(_interaction, stack, scorer, prompting, usable_device(options.device), say)
-        one = Participant(who, name, graph, coordinator, home, made, say, now, options.share, options.texts)
+        one = Participant(
+            who, name, graph, coordinator, home, made, say, now, options.share, options.texts, options.fuse
+        )
         results = one.run()
     console.print(table(results, f"{name}: both sides, {results[0].triples if results else 0} test triples"))
 

@@ -19,8 +19,8 @@ from trainer.experiments.schema import Experiment, Variant
 from trainer.inputs import UsageError, wanted_training
 from trainer.scorer import ScorerClient
 
-Kind = Literal["federated", "collection", "isolation"]
-"""A federated training ends with the rows of isolation, federation and fusion; the other two run where these do not."""
+Kind = Literal["federated", "federation", "collection", "isolation"]
+"""A `federated` training ends with isolation, federation and fusion; the others give the mode that they are called."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,13 +99,16 @@ def plan(experiment: Experiment, data: Mapping[tuple[str, int], Clients], scorer
 
 
 def _kinds(wanted: list[Mode]) -> list[tuple[Kind, tuple[Mode, ...]]]:
-    federated: bool = bool({"federation", "fusion"} & set(wanted))
-    given: dict[Kind, tuple[Mode, ...]] = {
-        "federated" if federated else "isolation": ("isolation", "federation", "fusion"),
+    federated = "fusion" in wanted or {"isolation", "federation"} <= set(wanted)
+    alone: dict[Kind, Mode] = {"isolation": "isolation", "collection": "collection", "federation": "federation"}
+    if not federated:
+        return [(kind, (mode,)) for kind, mode in alone.items() if mode in wanted]
+    chosen: dict[Kind, tuple[Mode, ...]] = {
+        "federated": ("isolation", "federation", "fusion"),
         "collection": ("collection",),
     }
-    chosen = {kind: tuple(mode for mode in modes if mode in wanted) for kind, modes in given.items()}
-    return [(kind, modes) for kind, modes in chosen.items() if modes]
+    found = {kind: tuple(mode for mode in modes if mode in wanted) for kind, modes in chosen.items()}
+    return [(kind, modes) for kind, modes in found.items() if modes]
 
 
 def _settings(name: str, variant: Variant, seed: int, clients: int, scorer: ScorerClient | None) -> TrainingSettings:

@@ -53,7 +53,7 @@ class Work:
             ProcessFailed: A process ended with an error, or the coordinator has paused the training.
         """
         secrets.write_secrets(self.folder / "secrets", self.run.seed)
-        if self.run.kind == "federated":
+        if self.run.kind == "federated" or self.run.kind == "federation":
             return self._federated()
         clients = self.run.clients.folders
         parts = {"collection": clients} if self.run.kind == "collection" else {c: {c: clients[c]} for c in clients}
@@ -115,6 +115,7 @@ class Work:
         join += ["--invitation-file", str(self._secret(secrets.INVITATION))]
         join += ["--share", self.run.settings.share, "--device", self.run.device]
         join += ["--texts", "descriptions"]  # whatever the variant's training says
+        join += [] if self.run.kind == "federated" else ["--no-fuse"]
         join += ["--scorer", self.scorer.url] if self.scorer.url else []
         join += ["--scorer-key-file", str(self.scorer.key_file)] if self.scorer.key_file else []
         return self.processes.start(name, join)

@@ -26,7 +26,10 @@ def runs(data: Clients | None = None, **changes: Any) -> list[Run]:
     ("modes", "kinds"),
     [
         (["isolation", "collection", "federation", "fusion"], [("federated", 3), ("collection", 1)]),
-        (["federation"], [("federated", 1)]),
+        (["federation"], [("federation", 1)]),
+        (["collection", "federation"], [("collection", 1), ("federation", 1)]),
+        (["fusion"], [("federated", 1)]),
+        (["isolation", "federation"], [("federated", 2)]),
         (["collection"], [("collection", 1)]),
         (["isolation", "collection"], [("isolation", 1), ("collection", 1)]),
     ],
