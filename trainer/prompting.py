@@ -30,7 +30,7 @@ class Prompting:
 
 
 def prompting_of(
-    settings: TrainingSettings, graph: Graph, sources: Sequence[str], folder: Path, now: Report
+    settings: TrainingSettings, graph: Graph, sources: Sequence[str], folder: Path, say: Report, now: Report
 ) -> Prompting:
     """What a training's prompts are made with.
 
@@ -39,6 +39,7 @@ def prompting_of(
         graph: In whose order texts are.
         sources: Where the graph's data come from; texts may lie there, of which an id's first one counts.
         folder: Keeps states.
+        say: Told how much there is to say.
         now: Told what is being asked.
 
     Raises:
@@ -48,7 +49,10 @@ def prompting_of(
     found = [texts_of(source) for source in sources if told]
     entities = {name: text for texts in reversed(found) for name, text in texts.entities.items()}
     relations = {name: text for texts in reversed(found) for name, text in texts.relations.items()}
-    return with_texts(settings, slot_texts(settings, graph, Texts(entities, relations)), folder, now)
+    texts = Texts(entities, relations)
+    if told:
+        say(texts.known(graph.entities, graph.relations))
+    return with_texts(settings, slot_texts(settings, graph, texts), folder, now)
 
 
 def with_texts(settings: TrainingSettings, texts: SlotTexts | None, folder: Path, now: Report) -> Prompting:

@@ -4,7 +4,7 @@ Each line is an id, its label and, where there is one, its description, separate
 so is every line: an id without one is called by the id, made readable.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +39,15 @@ class Texts:
         An id that has no text, or an empty label, is its own label, made readable.
         """
         return [_bounded(self.entities, e) for e in entities], [_bounded(self.relations, r) for r in relations]
+
+    def known(self, entities: Collection[str], relations: Collection[str]) -> str:
+        """In words, how much there is to say of these ids."""
+        counts = [
+            f"{sum(bool(one in texts and texts[one].label.strip()) for one in ids)} of {len(ids)} {kind}"
+            for kind, ids, texts in (("entities", entities, self.entities), ("relations", relations, self.relations))
+        ]
+        described = sum(one in self.entities and self.entities[one].description is not None for one in entities)
+        return f"labels of {' and '.join(counts)}, where ids stand for the others; descriptions of {described} entities"
 
 
 def read_texts(folder: Path) -> Texts:

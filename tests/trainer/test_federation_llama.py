@@ -45,7 +45,7 @@ def run_in(folder: Path, graph: Graph, client: ScorerClient) -> Run:
     def made(settings: TrainingSettings) -> Interaction:
         assert settings.scorer is not None
         client.require(settings.scorer, settings.local)
-        prompting = prompting_of(settings, opaque_order(graph, KEY), [], folder, unheard)
+        prompting = prompting_of(settings, opaque_order(graph, KEY), [], folder, unheard, unheard)
         return interaction_of("llama", client, settings.local, prompting=prompting)
 
     return Run(folder, graph, made=made, consent="names")

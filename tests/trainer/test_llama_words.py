@@ -17,6 +17,7 @@ from trainer.model import Model
 from trainer.presets import training_settings
 from trainer.prompting import Prompting, prompting_of, with_texts
 from trainer.ranking import known_answers
+from trainer.reports import unheard
 from trainer.training import Trainer, snapshot_state
 
 from .support import queries
@@ -53,7 +54,7 @@ def settings_for(reader: Reader, **changes: object) -> TrainingSettings:
 def made(graph: Graph, folder: Path, said: list[str] | None = None) -> tuple[WordLlama, Reader]:
     reader = Reader()
     now = (lambda text: None) if said is None else said.append
-    return WordLlama(reader, LOCAL, prompting_of(settings_for(reader), graph, [], folder, now)), reader
+    return WordLlama(reader, LOCAL, prompting_of(settings_for(reader), graph, [], folder, unheard, now)), reader
 
 
 def every(graph: Graph) -> Queries:
@@ -122,10 +123,10 @@ def test_states_of_another_scorer_layer_or_text_are_others(
     local = LOCAL.model_copy(update={name: value for name, value in change.items() if name not in of_scorer})
     settings = settings_for(Reader())
     other = settings.model_copy(update={"local": local, "scorer": IDENTITY.model_copy(update=of_scorer)})
-    files = {prompting_of(s, small, [], tmp_path, print).states for s in (settings, other)}
+    files = {prompting_of(s, small, [], tmp_path, print, print).states for s in (settings, other)}
     assert len(files) == 2
     same = settings.model_copy(update={"scorer": IDENTITY.model_copy(update={"model": "the same, called otherwise"})})
-    assert prompting_of(same, small, [], tmp_path, print).states in files
+    assert prompting_of(same, small, [], tmp_path, print, print).states in files
 
 
 def test_nothing_of_a_relation_is_trained(small: Graph, tmp_path: Path) -> None:

@@ -25,11 +25,15 @@ def folders(tmp_path: Path) -> list[str]:
 
 
 def test_texts_come_from_the_folders_of_the_data_the_first_of_an_id_counts(folders: list[str], tmp_path: Path) -> None:
-    texts = prompting_of(asking(texts="descriptions"), GRAPH, folders, tmp_path, print).texts
+    said: list[str] = []
+    texts = prompting_of(asking(texts="descriptions"), GRAPH, folders, tmp_path, said.append, print).texts
+    assert said == [
+        "labels of 2 of 3 entities and 1 of 1 relations, where ids stand for the others; descriptions of 1 entities"
+    ]
     assert texts is not None
     assert texts.entities == [Text("an a", "the first"), Text("a b"), Text("c")]
     assert texts.relations == [Text("then")]
-    named = prompting_of(asking(texts="names"), GRAPH, folders, tmp_path, print).texts
+    named = prompting_of(asking(texts="names"), GRAPH, folders, tmp_path, print, print).texts
     assert named is not None
     assert named.entities == [Text("an a"), Text("a b"), Text("c")]
 
@@ -37,13 +41,15 @@ def test_texts_come_from_the_folders_of_the_data_the_first_of_an_id_counts(folde
 def test_a_training_without_words_reads_no_texts(folders: list[str], tmp_path: Path) -> None:
     (tmp_path / "one" / "entities.tsv").write_text("too few fields\n")
     with pytest.raises(DataError, match=r"entities\.tsv:1: expected"):
-        prompting_of(asking(texts="names"), GRAPH, folders, tmp_path, print)
+        prompting_of(asking(texts="names"), GRAPH, folders, tmp_path, print, print)
+    said: list[str] = []
     for local in ({}, {"texts": "anonymised"}):
-        prompting_of(asking(**local), GRAPH, folders, tmp_path, print)
+        prompting_of(asking(**local), GRAPH, folders, tmp_path, said.append, print)
+    assert not said
 
 
 def test_states_are_kept_where_words_stand_alone(folders: list[str], tmp_path: Path) -> None:
-    assert prompting_of(asking(texts="names"), GRAPH, folders, tmp_path, print).states is None
-    alone = prompting_of(asking(texts="names", vectors=False), GRAPH, folders, tmp_path, print).states
+    assert prompting_of(asking(texts="names"), GRAPH, folders, tmp_path, print, print).states is None
+    alone = prompting_of(asking(texts="names", vectors=False), GRAPH, folders, tmp_path, print, print).states
     assert alone is not None
     assert alone.parent == tmp_path

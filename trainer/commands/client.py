@@ -79,7 +79,7 @@ def run_join(console: Console, at: HomeAt, scorer: ScorerAt, options: JoinOption
         sign(coordinator, home)
         who = join(coordinator, home, graph, name, shared_key, invitation, options.share)
         say(f"{name} is client {who}")
-        prompting = partial(prompting_of, graph=graph, sources=[str(at.data)], folder=home.path, now=now)
+        prompting = partial(prompting_of, graph=graph, sources=[str(at.data)], folder=home.path, say=say, now=now)
         made = partial(_interaction, stack, scorer, prompting, usable_device(options.device), say)
         one = Participant(
             who, name, graph, coordinator, home, made, say, now, options.share, options.texts, options.fuse

@@ -85,7 +85,7 @@ def run_train(
         pooled = pool(list(graphs.values()))
         frozen = stack.enter_context(scorer_for(interaction, scorer, say))
         settings = asked.settings(frozen)
-        prompting = prompting_of(settings, pooled, sources, out, now)
+        prompting = prompting_of(settings, pooled, sources, out, say, now)
         model = interaction_of(interaction, frozen, settings.local, usable_device(device), prompting)
         seed = seed_of(settings.seed, mode)
         results = train_and_measure(pooled, graphs, mode, settings, model, seed, out, say, now)

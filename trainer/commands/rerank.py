@@ -61,7 +61,9 @@ def run_rerank(
         if not len(graph.triples["test"]):
             raise DataError(f"{data}: there are no test triples to rank")
         scores = restricted(model.scorer, model.card.entities, model.card.relations, graph)
-        words = Words.of(texts_of(data), graph, how.texts)
+        texts = texts_of(data)
+        say(texts.known(graph.entities, graph.relations))
+        words = Words.of(texts, graph, how.texts)
         with Service("scorer", scorer.url, key, say) as service:
             judge = Judge(service, how.readout, words, how.kept, now)
             now("ranking all candidates")

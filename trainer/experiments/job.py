@@ -54,7 +54,8 @@ class Job(Strict):
         with progress(console) as (say, now):
             graphs = {name: graph_of(str(folder), say) for name, folder in self.clients.items()}
             graph, seed = self._trained_on(graphs)
-            prompting = prompting_of(settings, graph, [str(folder) for folder in self.clients.values()], self.out, now)
+            sources = [str(folder) for folder in self.clients.values()]
+            prompting = prompting_of(settings, graph, sources, self.out, say, now)
             with scorer_for(settings.interaction, ScorerAt(self.scorer, self.scorer_key_file), say, settings) as frozen:
                 device = usable_device(self.device)
                 interaction = interaction_of(settings.interaction, frozen, settings.local, device, prompting)
