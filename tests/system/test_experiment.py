@@ -111,20 +111,22 @@ def test_killed_and_taken_up_again_it_ends_with_the_same_table(file: Path, undis
         assert (out / name).read_bytes() == (undisturbed / name).read_bytes(), name
 
 
-def test_what_is_done_is_not_run_again_and_another_setting_is(file: Path, undisturbed: Path) -> None:
+@pytest.mark.parametrize("mode", ["isolation", "federation"])
+def test_what_is_done_is_not_run_again_and_another_setting_is(file: Path, undisturbed: Path, mode: str) -> None:
     before = {path: path.stat().st_mtime_ns for path in undisturbed.glob("runs/*/record.json")}
     only = file.parent / "only.yaml"
-    # Isolation alone, of the variant that is done: a run of its own, without a coordinator, that trains the same.
-    only.write_text(TWO.replace(", federation, fusion", "").replace("  distmult_x:", "  # "))
+    # One mode alone, of the variant that is done: a run of its own that trains the same, and nothing else.
+    only.write_text(TWO.replace("isolation, federation, fusion", mode).replace("  distmult_x:", "  # "))
     process = start(only, undisturbed)
     said = ended(process)
     assert process.returncode == 0, said
     assert {path: path.stat().st_mtime_ns for path in before} == before
     (made,) = set(undisturbed.glob("runs/*/record.json")) - set(before)
-    (federated,) = [path for path in before if "-transe-" in str(path)]
-    assert not (made.parent / "homes").exists()
+    (federated,) = [path for path in before if "-transe-" in str(path) and "-federated-" in str(path)]
+    assert {path.parent.name for path in made.parent.glob("homes/**/model.json")} <= {"federation"}
+    assert (made.parent / "coordinator").exists() == (mode == "federation")
     alone, beside = (
-        {row["client"]: row["sides"] for row in json.loads(path.read_text())["results"] if row["mode"] == "isolation"}
+        {row["client"]: row["sides"] for row in json.loads(path.read_text())["results"] if row["mode"] == mode}
         for path in (made, federated)
     )
     assert alone == beside
