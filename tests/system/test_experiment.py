@@ -164,8 +164,8 @@ def test_a_run_that_fails_is_listed_and_the_others_go_on(file: Path) -> None:
     process = start(file.parent / "fails.yaml", out)
     said = ended(process)
     assert process.returncode == 1, said
-    assert "umls-2 transe seed 0 federated: done" in said
-    listed = said.split("failed: umls-2 distmult_x seed 0 federated (the same command tries again):")[1]
+    assert "umls-2 transe seed 0 federation: done" in said
+    listed = said.split("failed: umls-2 distmult_x seed 0 federation (the same command tries again):")[1]
     assert "the training is paused: " in listed
     assert {line["variant"] for line in lines(out)} == {"transe"}
     (error,) = out.glob("runs/*/error.txt")
