@@ -16,7 +16,8 @@ TrainedLayer = Annotated[
     Discriminator(lambda layer: "<name>" if isinstance(layer, str) else "<number>"),
 ]
 
-TemplateName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+TEMPLATE_NAME = r"[a-z][a-z0-9_-]{0,63}"
+TemplateName = Annotated[str, Field(pattern=f"^{TEMPLATE_NAME}$")]
 OWN_TEMPLATES: dict[TrainedReadout, tuple[str, ...]] = {
     "state": ("query", "query_head"),
     "verdict": ("triple",),

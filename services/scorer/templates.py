@@ -17,6 +17,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from protocol.forms import TEMPLATE_NAME
 from protocol.info import TemplateInfo
 from protocol.messages import HEAD, TAIL, Readout
 
@@ -37,7 +38,7 @@ ASKS = {TAIL: "tail", HEAD: "head"}
 """The slot that each side asks for."""
 
 _SLOT = re.compile(r"\{(" + "|".join(SLOTS) + r")\}")
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_NAME = re.compile(TEMPLATE_NAME)
 
 Label = Annotated[str, Field(min_length=1, max_length=64)]
 

@@ -28,6 +28,7 @@ from trainer.cli.options import (
     Texts,
     TieTolerance,
     Vectors,
+    local_options,
 )
 from trainer.commands import models as commands
 from trainer.commands.fuse import run_fuse
@@ -103,15 +104,7 @@ def train(
 
     Example: `tripleherd train data/umls/client_* --interaction complex --out results/pooled`
     """
-    local: dict[str, object] = {"local_epochs": local_epochs, "learning_rate": learning_rate, "loss": loss}
-    local |= {
-        "layer": layer,
-        "readout": readout,
-        "texts": texts,
-        "vectors": vectors,
-        "adapter": adapter,
-        "templates": templates,
-    }
+    local = local_options(locals())
     changes: dict[str, object] = {"seed": seed, "dim": dim, "rounds": rounds, "tie_tolerance": tie_tolerance}
     changes |= {"evaluate_every": evaluate_every, "patience": patience}
     at = ScorerAt(scorer, scorer_key_file)

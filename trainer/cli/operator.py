@@ -31,6 +31,7 @@ from trainer.cli.options import (
     Texts,
     TieTolerance,
     Vectors,
+    local_options,
 )
 from trainer.commands import operator
 from trainer.commands.operator import OperatorAt
@@ -92,15 +93,7 @@ def start(
 
     Example: `tripleherd start --interaction llama --scorer http://127.0.0.1:8000 --operator-token-file operator`
     """
-    local: dict[str, object] = {"local_epochs": local_epochs, "learning_rate": learning_rate, "loss": loss}
-    local |= {
-        "layer": layer,
-        "readout": readout,
-        "texts": texts,
-        "vectors": vectors,
-        "adapter": adapter,
-        "templates": templates,
-    }
+    local = local_options(locals())
     strategy = {"strategy": aggregation, "trim": trim, "clip": clip, "learning_rate": server_learning_rate}
     changes: dict[str, object] = {
         "clients": clients,

@@ -1,5 +1,6 @@
 """Options that several commands have."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
@@ -7,7 +8,7 @@ import typer
 
 from protocol.encoding import NamedLayer
 from protocol.forms import AdapterName, TextsName, TrainedLayer, TrainedReadout
-from protocol.trainings import InteractionName, LossName, Share
+from protocol.trainings import InteractionName, LocalSettings, LossName, Share
 from trainer.presets import PresetName
 from trainer.sharing import TextsConsent
 
@@ -132,3 +133,8 @@ HomeFolder = Annotated[
 DataOfHome = Annotated[
     str | None, typer.Option(help="Your graph, whose name the home has unless given.", envvar="TRAINER_DATA")
 ]
+
+
+def local_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a command's arguments that are settings of local training; options go by the names of the settings."""
+    return {name: value for name, value in given.items() if name in LocalSettings.model_fields}
