@@ -128,6 +128,7 @@ class RoundSummary(Strict):
     closed: datetime | None
     selected: int = Field(description="Clients drawn.")
     updates: int = Field(description="Updates accepted.")
+    bytes: int = Field(description="Of these updates.")
     loss: float | None = Field(description="Mean training loss of the updates, weighted by training triples.")
     evaluations: list[MeanEvaluation]
 

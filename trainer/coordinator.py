@@ -17,6 +17,7 @@ from protocol.rounds import (
     UpdateReceipt,
 )
 from protocol.trainings import WIRE_DTYPES, TrainingSettings, model_tensors
+from protocol.watching import Pass
 from trainer.model import Array
 from trainer.service import Service
 
@@ -92,6 +93,15 @@ class Coordinator:
 
     def _change(self, what: str) -> TrainingSummary:
         return TrainingSummary.model_validate_json(self.service.json("POST", f"/round/{what}"))
+
+    def page(self, address: str | None = None) -> tuple[str, Pass]:
+        """A link that opens the coordinator's page for a viewer, as an operator, and the pass that is in it.
+
+        Args:
+            address: Of the coordinator for people, where it is another than for this program.
+        """
+        made = Pass.model_validate_json(self.service.json("POST", "/session/pass"))
+        return f"{(address or self.service.url).rstrip('/')}/#pass={made.token}", made
 
     def clients(self) -> Clients:
         """Everybody that ever joined, as an operator."""

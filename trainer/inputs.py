@@ -10,12 +10,13 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from protocol.presets import PresetName, preset_of
 from protocol.trainings import InteractionName, LocalSettings, TrainingSettings
 from trainer.dataset import read_dataset
 from trainer.devices import usable_device
 from trainer.formats.table import Columns
 from trainer.graph import Graph
-from trainer.presets import PresetName, llama_changes, preset_of, training_settings
+from trainer.presets import llama_changes, training_settings
 from trainer.reports import Report
 from trainer.saved import Card, SavedModel, read_model
 from trainer.scorer import ScorerClient

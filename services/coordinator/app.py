@@ -16,9 +16,10 @@ from services.coordinator import health, openapi
 from services.coordinator.faults import install_faults
 from services.coordinator.identity.gate import Gate
 from services.coordinator.metrics import Metrics
+from services.coordinator.page.scorer import ScorerWatch
 from services.coordinator.rounds.advance import prune
 from services.coordinator.rounds.worker import Worker
-from services.coordinator.routes import members, operators, rounds
+from services.coordinator.routes import members, operators, page, rounds, sessions
 from services.coordinator.settings import CoordinatorSettings
 from services.coordinator.shutdown import release_on_signal
 from services.coordinator.store.store import Store, StoreUnusable, open_store
@@ -38,6 +39,7 @@ _TAGS = [
     {"name": "members", "description": "Joining, leaving, and keys."},
     {"name": "rounds", "description": "What clients see and send: rounds, embeddings, updates, evaluations, history."},
     {"name": "operators", "description": "Trainings from start to stop, the model, the audit log."},
+    {"name": "page", "description": "The page at `/` for people, its sessions, and what keeps it live."},
     {"name": "service", "description": "Whether the service lives and can work."},
 ]
 
@@ -70,8 +72,10 @@ def build_app(settings: CoordinatorSettings, store: Store) -> FastAPI:
     app.state.gate = Gate(settings, store)
     app.state.metrics = Metrics(store)
     app.state.probe = health.Probe()
-    for router in (members.router, rounds.router, operators.router, health.router):
-        app.include_router(router)
+    app.state.scorer = ScorerWatch(settings.scorer, settings.scorer_key()) if settings.scorer else None
+    for part in (members, rounds, operators, page, sessions, health):
+        app.include_router(part.router)
+    app.mount("/page", page.STATIC)
     install(app)
     install_faults(app)
     install_openapi(app, openapi.MODELS)

@@ -8,9 +8,10 @@ from protocol.members import JoinRequest, KeyRotation
 from protocol.rounds import Evaluation, UpdateHeader
 from protocol.tensors import MEDIA_TYPE
 from protocol.trainings import TrainingSettings
+from protocol.watching import SignIn
 from services.web import binary, body_of
 
-MODELS: list[type[BaseModel]] = [JoinRequest, KeyRotation, TrainingSettings, UpdateHeader, Evaluation]
+MODELS: list[type[BaseModel]] = [JoinRequest, KeyRotation, TrainingSettings, UpdateHeader, Evaluation, SignIn]
 
 _HITS = {"hits@1": 0.32, "hits@3": 0.45, "hits@5": 0.5, "hits@10": 0.58}
 _METRICS = {"mrr": 0.41, **_HITS, "mr": 31.5, "amri": 0.87, "mrr_gap": 0.0}
@@ -49,6 +50,11 @@ TRAINING_BODY = body_of(
         },
     },
 )
+SIGN_IN_BODY = body_of(SignIn, {"the operators' token": {"token": "operators-token-of-this-coordinator"}})
+SIGN_IN_PAGE = {
+    "description": "Nobody has signed in: the page asks for a token.",
+    "content": {"text/html": {"schema": {"type": "string"}}},
+}
 UPDATE_BODY = {
     "requestBody": {
         "required": True,

@@ -50,6 +50,10 @@ class CoordinatorSettings(BaseSettings):
         gt=0,
         description="How long a request's body may take to arrive, and a client may take no part of its reply.",
     )
+    scorer: str | None = Field(
+        None, pattern=r"^https?://", description="Address of the scorer whose state the page shows; by default none."
+    )
+    scorer_key_file: Path | None = Field(None, description="File that holds that scorer's API key, where it has one.")
     max_wait_seconds: float = Field(30.0, gt=0, le=300, description="Longest wait of `GET /round?wait=`.")
 
     @model_validator(mode="after")
@@ -60,6 +64,7 @@ class CoordinatorSettings(BaseSettings):
             raise ValueError(
                 "nobody could join: set COORDINATOR_INVITATION_TOKEN, its _FILE, or COORDINATOR_ALLOWED_KEYS_FILE"
             )
+        self.scorer_key()
         return self
 
     def operator(self) -> str:
@@ -69,6 +74,16 @@ class CoordinatorSettings(BaseSettings):
             ValueError: Not exactly one of token and file is set, the file is unreadable, or the token is too short.
         """
         return read_token("COORDINATOR_OPERATOR_TOKEN", self.operator_token, self.operator_token_file)
+
+    def scorer_key(self) -> str | None:
+        """The key of the scorer that the page shows; None where there is none.
+
+        Raises:
+            ValueError: The file is unreadable, or the key is too short.
+        """
+        if self.scorer_key_file is None:
+            return None
+        return read_token("COORDINATOR_SCORER_KEY", None, self.scorer_key_file)
 
     def invitation(self) -> str | None:
         """The invitation token; None where there is none, and only keys of the allow-list may join.

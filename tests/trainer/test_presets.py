@@ -3,9 +3,10 @@ from typing import get_args
 import pytest
 from pydantic import ValidationError
 
+from protocol.presets import DEFAULT
 from protocol.trainings import InteractionName, LocalSettings, ScorerIdentity, TrainingSettings
 from trainer.interactions import FrozenModel, interaction_of
-from trainer.presets import DEFAULT, llama_changes, training_settings
+from trainer.presets import llama_changes, training_settings
 
 from .encoders import HIDDEN, TinyEncoder
 

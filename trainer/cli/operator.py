@@ -39,6 +39,13 @@ from trainer.coordinator import Coordinator
 from trainer.inputs import ScorerAt
 
 console = Console()
+PageAddress = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of the coordinator for people, where it is another than for this command.",
+        envvar="TRAINER_PAGE_ADDRESS",
+    ),
+]
 coordinator = typer.Typer(
     help="For operators: members, the running training, and taking away what the coordinator knows.\n\n"
     "Example: `tripleherd coordinator clients --operator-token-file operator`",
@@ -72,6 +79,7 @@ def start(
     wire_dtype: Annotated[
         WireDtype, typer.Option(help="Of numbers on their way; 16 bits halve the bytes.")
     ] = "float32",
+    page_address: PageAddress = None,
     once: Annotated[bool, typer.Option("--once", help="Do nothing if the coordinator has a training.")] = False,
     seed: Seed = 0,
     dim: Dim = None,
@@ -109,7 +117,7 @@ def start(
     }
     changes |= {"seed": seed, "dim": dim, "rounds": rounds, "evaluate_every": evaluate_every, "patience": patience}
     at, scores = OperatorAt(coordinator, operator_token_file), ScorerAt(scorer, scorer_key_file)
-    operator.run_start(console, at, interaction, scores, once, preset, changes, local)
+    operator.run_start(console, at, interaction, scores, once, preset, changes, local, page_address)
 
 
 @coordinator.command()
@@ -127,6 +135,19 @@ def export(
     Example: `tripleherd coordinator export --out export --operator-token-file operator`
     """
     operator.run_export(console, OperatorAt(coordinator, operator_token_file), out, training)
+
+
+@coordinator.command()
+def page(
+    operator_token_file: OperatorTokenFile, coordinator: CoordinatorUrl = HERE, page_address: PageAddress = None
+) -> None:
+    """Print a link that opens the coordinator's page: whoever has it may watch for a week, and change nothing.
+
+    To start, pause, stop and revoke there, open the page without it and enter the operators' token.
+
+    Example: `tripleherd coordinator page --operator-token-file operator`
+    """
+    operator.run_page(console, OperatorAt(coordinator, operator_token_file), page_address)
 
 
 @coordinator.command()

@@ -8,8 +8,8 @@ import typer
 
 from protocol.encoding import NamedLayer
 from protocol.forms import AdapterName, TextsName, TrainedLayer, TrainedReadout
+from protocol.presets import PresetName
 from protocol.trainings import InteractionName, LocalSettings, LossName, Share
-from trainer.presets import PresetName
 from trainer.sharing import TextsConsent
 
 Interaction = Annotated[

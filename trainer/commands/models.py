@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from protocol.messages import HEAD, TAIL
+from protocol.presets import PresetName
 from protocol.rounds import Mode, Split
 from protocol.trainings import InteractionName
 from trainer.alone import train_and_measure
@@ -32,7 +33,6 @@ from trainer.inputs import (
     wanted_training,
 )
 from trainer.interactions import interaction_of
-from trainer.presets import PresetName
 from trainer.prompting import prompting_of
 from trainer.ranking import known_answers, rank
 from trainer.results import ALL_COLUMNS, table, ties, write

@@ -12,12 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from protocol.members import ClientSummary
+from protocol.presets import PresetName
 from protocol.rounds import TrainingSummary
 from protocol.trainings import InteractionName
 from trainer.coordinator import Coordinator
 from trainer.files import whole
 from trainer.inputs import ScorerAt, UsageError, progress, scorer_for, secret_in, wanted_training
-from trainer.presets import PresetName
 from trainer.reports import Report
 from trainer.service import Service
 
@@ -50,17 +50,28 @@ def run_start(
     preset: PresetName,
     changes: dict[str, Any],
     local: dict[str, Any],
+    page_address: str | None,
 ) -> None:
-    """Start a training."""
+    """Start a training, and say where it can be watched."""
     with at.calls(console) as (operator, say):
         if once and (trainings := operator.rounds(limit=1).trainings):
             say(f"the coordinator has a training already ({trainings[0].phase}); it is left as it is")
+            say(f"watch it at {operator.page(page_address)[0]}")
             return
         asked = wanted_training(interaction, changes, local, preset)
         with scorer_for(interaction, scorer, say) as frozen:
             settings = asked.settings(frozen)
         summary = operator.start(settings)
         say(f"training {summary.training} of {interaction} begins when {settings.clients} clients have joined")
+        say(f"watch it at {operator.page(page_address)[0]}")
+
+
+def run_page(console: Console, at: OperatorAt, page_address: str | None) -> None:
+    """Print a link that opens the page for a viewer."""
+    with at.calls(console) as (operator, say):
+        link, made = operator.page(page_address)
+        say(link)
+        say(f"whoever has it may watch until {made.expires:%Y-%m-%d %H:%M} UTC, and change nothing")
 
 
 def run_change(console: Console, at: OperatorAt, change: Callable[[Coordinator], TrainingSummary]) -> None:

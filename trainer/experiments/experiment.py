@@ -122,7 +122,7 @@ class Laboratory:
         (folder / "error.txt").unlink(missing_ok=True)  # of the time before
         begun = 1 + len(list(folder.glob("logs/*")))
         with Processes(folder / "logs" / str(begun), going.children) as processes:
-            training, results = Work(run, folder, scorer, processes, going.tick).do()
+            training, results = Work(run, folder, scorer, processes, going.tick, self._say).do()
         made = Record.of(
             run,
             machine=Machine.here(),
@@ -132,6 +132,9 @@ class Laboratory:
             results=results,
         )
         record.keep(folder, made)
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
 
     def _ended(self, going: Going, error: BaseException | None, outcome: Outcome, shown: Progress) -> None:
         run, folder = going.run, self._folder(going.run)

@@ -19,7 +19,7 @@ from trainer.experiments.record import ClientRecord, RoundRecord, Training
 from trainer.files import whole
 from trainer.inputs import ScorerAt, secret_in
 from trainer.processes import Child, Processes, ProcessFailed
-from trainer.reports import unheard
+from trainer.reports import Report, unheard
 from trainer.results import ClientResult, read_results
 from trainer.service import Service
 
@@ -38,6 +38,7 @@ class Work:
         scorer: Where the scorer is.
         processes: Started for this run alone.
         tick: Called while it waits; raises to stop it.
+        say: Told where the run can be watched.
     """
 
     run: Run
@@ -45,6 +46,7 @@ class Work:
     scorer: ScorerAt
     processes: Processes
     tick: Tick
+    say: Report
 
     def do(self) -> tuple[Training | None, list[ClientResult]]:
         """Do the run; returns what its coordinator knows, where there is one, and every client's rows.
@@ -86,6 +88,8 @@ class Work:
             "COORDINATOR_DATA_DIR": str(self.folder / "coordinator"),
             "COORDINATOR_INVITATION_TOKEN_FILE": str(self._secret(secrets.INVITATION)),
             "COORDINATOR_OPERATOR_TOKEN_FILE": str(self._secret(secrets.OPERATOR)),
+            "COORDINATOR_SCORER": self.scorer.url or "",
+            "COORDINATOR_SCORER_KEY_FILE": str(self.scorer.key_file or ""),
         }
         url = self.processes.serve("coordinator", "services.coordinator.app:create_app", environment)
         self.processes.wait_ready(url, self.tick)
@@ -93,6 +97,7 @@ class Work:
         with Service("coordinator", url, token, unheard) as service:
             operator = Coordinator(service)
             self._begin(operator)
+            self.say(f"{self.run.label}: watch it at {operator.page()[0]}")
             clients = [self._join(url, name, folder) for name, folder in self.run.clients.folders.items()]
             self.processes.wait_all(clients, _Pauses(operator, self.tick).look)
             training = _training(operator, self.run.settings)

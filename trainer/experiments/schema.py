@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, Field, create_model, model_validator
 
 from protocol.messages import Strict
+from protocol.presets import PresetName
 from protocol.rounds import Mode
 from protocol.trainings import InteractionName, TrainingSettings
 from trainer.owners import By
-from trainer.presets import PresetName
 from trainer.results import MODES
 
 Message = TypeVar("Message", bound=BaseModel)

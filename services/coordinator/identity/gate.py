@@ -1,4 +1,4 @@
-"""Who speaks: operators send a bearer token, clients sign (RFC 9421). Tokens are never logged.
+"""Who speaks: operators send a bearer token, clients sign (RFC 9421), browsers have a session. Tokens are never logged.
 
 A client's request is refused before its body is read, unless its key, its time, its signature and its nonce are right.
 The digest that the body must then have was signed too: `signed_body` compares it.
@@ -11,25 +11,36 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from fastapi import Depends, Request
-from fastapi.security import HTTPBearer
+from fastapi.security import APIKeyCookie, HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
 from protocol.problems import Forbidden, Unauthorized
 from protocol.signatures import Signed, read_signature, verify
+from protocol.watching import WatcherRole
 from services.coordinator.identity.invitations import Invitations
 from services.coordinator.identity.nonces import Nonces, Use
+from services.coordinator.identity.sessions import COOKIE, Session, Sessions
 from services.coordinator.settings import CoordinatorSettings
 from services.coordinator.store.schema import Client, Key
 from services.coordinator.store.store import Store
 from services.web import read_body
 
-Role = Literal["operator", "client"]
+Role = Literal["operator", "viewer", "client"]
 SCHEME = HTTPBearer(
     auto_error=False,
     description="Operators' token, or the invitation for joining. Clients sign their requests instead (RFC 9421).",
 )
+SESSION = APIKeyCookie(
+    name=COOKIE,
+    auto_error=False,
+    description="A browser's session, from `POST /session`. What changes something needs the header "
+    "`Tripleherd-Page: 1` beside it.",
+)
+PAGE_HEADER = "tripleherd-page"
+"""No other site can have a browser send it, unless this service allowed that site to, and it allows none."""
+SAFE = ("GET", "HEAD")
 
 
 @dataclass(frozen=True)
@@ -45,11 +56,13 @@ class Gate:
 
     Attributes:
         invitations: Who may join.
+        sessions: Of browsers.
     """
 
     def __init__(self, settings: CoordinatorSettings, store: Store) -> None:
         self.invitations = Invitations(settings.invitation(), settings.allowed_keys_file)
         self._operator = settings.operator().encode()
+        self.sessions = Sessions(self._operator, store.clock)
         self._window = settings.clock_window_seconds
         self._nonces = Nonces(store)
         self._store = store
@@ -57,6 +70,17 @@ class Gate:
     def is_operator(self, token: str) -> bool:
         """Whether this is the operators' token."""
         return hmac.compare_digest(token.encode(errors="replace"), self._operator)
+
+    def session(self, request: Request) -> Session | None:
+        """The session of the browser that sent the request, if it has one.
+
+        Raises:
+            Forbidden: The request changes something, and does not show that the coordinator's own page sent it.
+        """
+        session = self.sessions.read(request.cookies.get(COOKIE, ""))
+        if session and request.method not in SAFE and PAGE_HEADER not in request.headers:
+            raise Forbidden("with a session, send the header `Tripleherd-Page: 1`, as the page does")
+        return session
 
     async def client(self, request: Request) -> str:
         """The client that signed the request.
@@ -131,6 +155,15 @@ class Gate:
         return client
 
 
+def watching(request: Request) -> WatcherRole | None:
+    """As whom the sender of a request may look at the page; None if it has shown neither token nor session."""
+    gate: Gate = request.app.state.gate
+    if (token := bearer(request)) is not None and gate.is_operator(token):
+        return "operator"
+    session = gate.session(request)
+    return session.role if session else None
+
+
 def bearer(request: Request) -> str | None:
     """The bearer token of a request, if it has one."""
     scheme, token = get_authorization_scheme_param(request.headers.get("authorization"))
@@ -174,21 +207,30 @@ def _target(request: Request) -> str:
     return target.decode("latin-1")
 
 
-async def _caller(request: Request, scheme: Annotated[object, Depends(SCHEME)]) -> Caller:
-    """The operator or client."""
+async def _caller(
+    request: Request, scheme: Annotated[object, Depends(SCHEME)], cookie: Annotated[object, Depends(SESSION)]
+) -> Caller:
+    """The operator, viewer or client."""
     gate: Gate = request.app.state.gate
-    if (token := bearer(request)) is None:
-        if "signature-input" not in request.headers:
-            raise Unauthorized("operators send `Authorization: Bearer <token>`; clients sign their requests (RFC 9421)")
+    if (token := bearer(request)) is not None:
+        if not gate.is_operator(token):
+            raise Unauthorized("this is not the operators' token; clients sign their requests (RFC 9421) instead")
+        return Caller("operator")
+    if "signature-input" in request.headers:
         return Caller("client", await gate.client(request))
-    if not gate.is_operator(token):
-        raise Unauthorized("this is not the operators' token; clients sign their requests (RFC 9421) instead")
-    return Caller("operator")
+    if (session := gate.session(request)) is not None:
+        return Caller(session.role)
+    raise Unauthorized("operators send `Authorization: Bearer <token>`; clients sign their requests (RFC 9421)")
 
 
 async def _operator(caller: Annotated[Caller, Depends(_caller)]) -> None:
     if caller.role != "operator":
         raise Forbidden("this route is for operators, who send their token")
+
+
+async def _watcher(caller: Annotated[Caller, Depends(_caller)]) -> None:
+    if caller.role == "client":
+        raise Forbidden("this route is for operators and viewers; clients read GET /rounds")
 
 
 async def _client(caller: Annotated[Caller, Depends(_caller)]) -> str:
@@ -198,12 +240,13 @@ async def _client(caller: Annotated[Caller, Depends(_caller)]) -> str:
 
 
 async def _self_or_operator(request: Request, caller: Annotated[Caller, Depends(_caller)]) -> Caller:
-    if caller.role == "client" and caller.client != request.path_params["client"]:
+    if caller.role != "operator" and caller.client != request.path_params["client"]:
         raise Forbidden("a client can do this for itself only; operators do it for others")
     return caller
 
 
 OperatorDep = Depends(_operator)
+WatcherDep = Depends(_watcher)
 ClientDep = Annotated[str, Depends(_client)]
 MemberDep = Annotated[Caller, Depends(_caller)]
 SelfOrOperatorDep = Annotated[Caller, Depends(_self_or_operator)]

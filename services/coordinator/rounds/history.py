@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from protocol.problems import NotFound
 from protocol.rounds import Evaluation, MeanEvaluation, Rounds, RoundSummary, TrainingSummary
-from services.coordinator.rounds.means import mean_evaluation
+from services.coordinator.rounds.means import mean_evaluation, mean_loss
 from services.coordinator.rounds.times import moment
 from services.coordinator.rounds.views import phase_of
 from services.coordinator.store import queries
@@ -24,20 +24,27 @@ def rounds_history(store: Store, training: str | None, before: int | None, limit
     """
     with store.database.read() as session:
         trainings = select(Training).order_by(Training.ordinal.desc())
-        rounds = select(Round).order_by(Round.number.desc()).limit(limit + 1)
         if training is not None:
-            trainings, rounds = trainings.where(Training.id == training), rounds.where(Round.training == training)
-        if before is not None:
-            rounds = rounds.where(Round.number < before)
+            trainings = trainings.where(Training.id == training)
         found = session.scalars(trainings).all()
         if training is not None and not found:
             raise NotFound(f"there is no training {training!r}; GET /rounds lists them")
-        page = session.scalars(rounds).all()
+        page = round_summaries(session, training, before, limit + 1)
         return Rounds(
             trainings=[training_summary(session, each) for each in found],
-            rounds=[_round_summary(session, each) for each in page[:limit]],
-            next_before=page[limit - 1].number if len(page) > limit else None,
+            rounds=page[:limit],
+            next_before=page[limit - 1].round if len(page) > limit else None,
         )
+
+
+def round_summaries(session: Session, training: str | None, before: int | None, limit: int) -> list[RoundSummary]:
+    """At most `limit` rounds, of one training or of all, numbered below `before`, newest first."""
+    rounds = select(Round).order_by(Round.number.desc()).limit(limit)
+    if training is not None:
+        rounds = rounds.where(Round.training == training)
+    if before is not None:
+        rounds = rounds.where(Round.number < before)
+    return [_round_summary(session, each) for each in session.scalars(rounds)]
 
 
 def training_summary(session: Session, training: Training) -> TrainingSummary:
@@ -57,7 +64,6 @@ def training_summary(session: Session, training: Training) -> TrainingSummary:
 
 def _round_summary(session: Session, each: Round) -> RoundSummary:
     updates = queries.updates(session, each.number)
-    triples = sum(update.triples for update in updates)
     drawn = select(func.count()).select_from(Selection)
     return RoundSummary(
         round=each.number,
@@ -69,7 +75,8 @@ def _round_summary(session: Session, each: Round) -> RoundSummary:
             drawn.where(Selection.round == each.number, Selection.phase == "training")
         ).scalar_one(),
         updates=len(updates),
-        loss=sum(update.triples * update.loss for update in updates) / triples if triples else None,
+        bytes=sum(update.size for update in updates),
+        loss=mean_loss(updates),
         evaluations=_mean_evaluations(session, each.number),
     )
 

@@ -1,8 +1,9 @@
-"""Means of clients' metrics: weighted by the triples that each ranked (FedE), and plain."""
+"""Means over clients: of metrics, weighted by the triples that each ranked (FedE) and plain, and of losses."""
 
 from collections.abc import Sequence
 
 from protocol.rounds import Evaluation, MeanEvaluation, Metrics, SideName
+from services.coordinator.store.schema import Update
 
 
 def mean_evaluation(evaluations: Sequence[Evaluation]) -> MeanEvaluation:
@@ -23,3 +24,9 @@ def mean_evaluation(evaluations: Sequence[Evaluation]) -> MeanEvaluation:
         sides={name: Metrics.mean(metrics[name], weights[name]) for name in weights},
         macro={name: Metrics.mean(metrics[name], [1] * len(metrics[name])) for name in weights},
     )
+
+
+def mean_loss(updates: Sequence[Update]) -> float | None:
+    """The mean of the updates' losses, weighted by training triples; None of no update."""
+    triples = sum(update.triples for update in updates)
+    return sum(update.triples * update.loss for update in updates) / triples if triples else None

@@ -161,15 +161,15 @@ def updates(session: Session, round: int) -> Sequence[Update]:
     return session.scalars(select(Update).where(Update.round == round).order_by(Update.client)).all()
 
 
-_DECIDES = (EvaluationRow.mode == "federation", EvaluationRow.split == "valid")
+DECIDES = (EvaluationRow.mode == "federation", EvaluationRow.split == "valid")
 
 
 def federation_valid(session: Session, round: int) -> list[Evaluation]:
     """What decides on the version of a round: its clients' metrics on their validation triples."""
-    rows = session.scalars(select(EvaluationRow.content).where(EvaluationRow.round == round, *_DECIDES))
+    rows = session.scalars(select(EvaluationRow.content).where(EvaluationRow.round == round, *DECIDES))
     return [Evaluation.model_validate_json(content) for content in rows]
 
 
 def evaluated(session: Session, round: int) -> set[str]:
     """The clients whose metrics decide on the version of a round."""
-    return set(session.scalars(select(EvaluationRow.client).where(EvaluationRow.round == round, *_DECIDES)))
+    return set(session.scalars(select(EvaluationRow.client).where(EvaluationRow.round == round, *DECIDES)))

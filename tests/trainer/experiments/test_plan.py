@@ -3,13 +3,13 @@ from typing import Any
 
 import pytest
 
+from protocol.presets import DEFAULT, FEDE_LOCAL
 from services.coordinator.rounds.lifecycle import goal_size
 from trainer.devices import DeviceMissing
 from trainer.experiments.data import Clients
 from trainer.experiments.plan import Run, plan
 from trainer.experiments.schema import Experiment
 from trainer.inputs import UsageError
-from trainer.presets import DEFAULT, FEDE_LOCAL
 
 
 def clients(digest: str = "d") -> Clients:

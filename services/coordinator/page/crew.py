@@ -1,0 +1,138 @@
+"""Who has joined a federation, as the page lists them: what each is doing, and what it sent in one training."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from protocol.rounds import Evaluation, Metrics
+from services.coordinator.rounds.times import moment
+from services.coordinator.rounds.views import Snapshot
+from services.coordinator.store import queries
+from services.coordinator.store.schema import Client, EvaluationRow, Round, Training, Update
+
+Doing = Literal["left", "removed", "member", "training", "evaluating", "sent", "waiting", "concluding", "concluded"]
+
+
+@dataclass(frozen=True)
+class CrewLine:
+    """A client that ever joined, in one training.
+
+    Attributes:
+        client: Its id.
+        name: As the client calls itself: for people, and not to be trusted with markup.
+        doing: In the phase that the training is in; `member` where it is over or has not begun.
+        late: It is to act, and half of the time until the deadline has passed, or the deadline was renewed.
+        joined, seen: When it joined, and when its latest request came.
+        entities, triples: It holds so many entities and training triples.
+        updates, bytes, last_round: Of the training's accepted updates.
+        loss: Of the latest update.
+        metrics: Of the latest version that it evaluated on its validation triples.
+    """
+
+    client: str
+    name: str
+    doing: Doing
+    late: bool
+    joined: datetime
+    seen: datetime
+    entities: int
+    triples: int
+    updates: int
+    bytes: int
+    last_round: int | None
+    loss: float | None
+    metrics: Metrics | None
+
+
+def crew(session: Session, training: Training | None, snapshot: Snapshot, now: float) -> list[CrewLine]:
+    """All that ever joined, in the order of joining."""
+    id_ = training.id if training else ""
+    current = queries.last_round(session, id_) if training and snapshot.common.training == id_ else None
+    overdue = current is not None and training is not None and _overdue(current, training, now)
+    concluded = _concluded(session, training)
+    sent, scores = _sent(session, id_), _metrics(session, training)
+    lines = []
+    for client in session.scalars(select(Client).order_by(Client.joined, Client.id)):
+        doing = _doing(client, snapshot if current else None, client.id in concluded)
+        updates, size, last_round, loss = sent.get(client.id, (0, 0, None, None))
+        lines.append(
+            CrewLine(
+                client=client.id,
+                name=client.name,
+                doing=doing,
+                late=overdue and doing in ("training", "evaluating"),
+                joined=moment(client.joined),
+                seen=moment(client.seen),
+                entities=client.entities,
+                triples=client.train,
+                updates=updates,
+                bytes=size,
+                last_round=last_round,
+                loss=loss,
+                metrics=scores.get(client.id),
+            )
+        )
+    return lines
+
+
+def _doing(client: Client, snapshot: Snapshot | None, concluded: bool) -> Doing:
+    if client.removed_by is not None:
+        return "left" if client.removed_by == "client" else "removed"
+    if snapshot is None:
+        return "member"
+    phase = snapshot.common.phase
+    if phase == "finished":
+        return "concluded" if concluded else "concluding"
+    if client.id not in snapshot.selected:
+        return "waiting"
+    if client.id in snapshot.answered:
+        return "sent"
+    return "evaluating" if phase == "evaluating" else "training"
+
+
+def _overdue(current: Round, training: Training, now: float) -> bool:
+    return current.attempt > 1 or now > current.deadline - training.fixed().deadline_seconds / 2
+
+
+def _concluded(session: Session, training: Training | None) -> set[str]:
+    """Who has reported test metrics of the best version."""
+    if training is None or training.best_version is None:
+        return set()
+    told = EvaluationRow.round == training.best_version, EvaluationRow.split == "test"
+    return set(session.scalars(select(EvaluationRow.client).where(*told, EvaluationRow.mode == "federation")))
+
+
+def _sent(session: Session, training: str) -> dict[str, tuple[int, int, int, float]]:
+    """By client: updates, their bytes, the latest one's round and loss."""
+    of = select(
+        Update.client,
+        func.count().label("updates"),
+        func.sum(Update.size).label("bytes"),
+        func.max(Update.round).label("last"),
+    ).join(Round, Round.number == Update.round)
+    sums = of.where(Round.training == training).group_by(Update.client).subquery()
+    rows = select(sums, Update.loss).join(Update, (Update.client == sums.c.client) & (Update.round == sums.c.last))
+    return {client: (updates, size, last, loss) for client, updates, size, last, loss in session.execute(rows)}
+
+
+def _metrics(session: Session, training: Training | None) -> dict[str, Metrics]:
+    """By client: its metrics of the latest version it evaluated on validation triples."""
+    if training is None:
+        return {}
+    latest = (
+        select(EvaluationRow.client, func.max(EvaluationRow.round).label("last"))
+        .join(Round, Round.number == EvaluationRow.round)
+        .where(Round.training == training.id, *queries.DECIDES)
+        .group_by(EvaluationRow.client)
+        .subquery()
+    )
+    rows = (
+        select(EvaluationRow.client, EvaluationRow.content)
+        .join(latest, (latest.c.client == EvaluationRow.client) & (latest.c.last == EvaluationRow.round))
+        .where(*queries.DECIDES)
+    )
+    side = training.fixed().local.sides
+    return {client: Evaluation.model_validate_json(content).sides[side] for client, content in session.execute(rows)}

@@ -1,0 +1,114 @@
+"""The form that starts a training: settings to begin with, and the fields that people change most.
+
+The settings that are sent are one JSON object, which the fields edit and which can be edited as a whole.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from protocol.presets import FEDE_COLUMNS, PresetName, preset_of
+from protocol.rounds import TrainingSummary
+from protocol.trainings import InteractionName, TrainingSettings
+
+ALONE: tuple[InteractionName, ...] = ("transe", "distmult", "complex", "rotate")
+"""Interactions whose settings follow from nothing else: `mlp` and `llama` share tensors whose shapes a trainer knows."""
+_FIELDS = (
+    "clients",
+    "fraction",
+    "quorum",
+    "rounds",
+    "evaluate_every",
+    "patience",
+    "deadline_seconds",
+    "dim",
+    "local.local_epochs",
+    "local.learning_rate",
+    "local.batch_size",
+    "seed",
+)
+_LABELS = {"dim": "Embedding size", "deadline_seconds": "Deadline (seconds)", "clients": "Clients to begin with"}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Settings to begin with, as JSON."""
+
+    label: str
+    settings: str
+
+
+@dataclass(frozen=True)
+class Field:
+    """A number of the settings.
+
+    Attributes:
+        path: Its place in them, as `local.batch_size`.
+        label, help: For people.
+        step: `1` for whole numbers, else `any`.
+        least, most: Inclusive; None where there is no bound of that kind.
+    """
+
+    path: str
+    label: str
+    help: str
+    step: str
+    least: float | None
+    most: float | None
+
+
+def choices(trainings: Iterable[TrainingSummary]) -> list[Choice]:
+    """Presets of interactions, then the settings of past trainings, each once."""
+    made = [
+        Choice(f"{interaction}, {_PRESETS[preset]}", _json(_preset_settings(preset, interaction)))
+        for preset in get_args(PresetName)
+        for interaction in ALONE
+        if preset == "default" or interaction in FEDE_COLUMNS
+    ]
+    known = set()
+    for training in trainings:
+        settings = _json(training.settings)
+        if settings not in known:
+            made.append(Choice(f"as training {training.training} ({training.settings.interaction})", settings))
+        known.add(settings)
+    return made
+
+
+_PRESETS: dict[PresetName, str] = {"default": "our preset", "fede": "as FedE was published"}
+
+
+def _preset_settings(preset: PresetName, interaction: InteractionName) -> TrainingSettings:
+    chosen = preset_of(preset, interaction)
+    return TrainingSettings(interaction=interaction, local=chosen.local, clients=3, **chosen.training)
+
+
+def _json(settings: TrainingSettings) -> str:
+    return json.dumps(settings.model_dump(mode="json"), indent=2)
+
+
+def fields() -> list[Field]:
+    """The fields, with bounds and words from the schema that the settings are checked with."""
+    schema = TrainingSettings.model_json_schema()
+    return [_field(path, _property(schema, path)) for path in _FIELDS]
+
+
+def _property(schema: dict[str, Any], path: str) -> dict[str, Any]:
+    found: dict[str, Any] = schema
+    for name in path.split("."):
+        if "$ref" in found:
+            found = schema["$defs"][found["$ref"].rpartition("/")[2]]
+        found = found["properties"][name]
+    return found
+
+
+def _field(path: str, found: dict[str, Any]) -> Field:
+    name = path.rpartition(".")[2]
+    return Field(
+        path=path,
+        label=_LABELS.get(name, name.replace("_", " ").capitalize()),
+        help=found.get("description", "").replace("`", ""),
+        step="1" if found["type"] == "integer" else "any",
+        least=found.get("minimum", found.get("exclusiveMinimum")),
+        most=found.get("maximum"),
+    )

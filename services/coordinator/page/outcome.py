@@ -1,0 +1,60 @@
+"""What came of a training: test metrics of its best version in every mode that clients have reported."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import get_args
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from protocol.rounds import Evaluation, MeanEvaluation, Metrics, Mode
+from protocol.trainings import Sides
+from services.coordinator.rounds.means import mean_evaluation
+from services.coordinator.store.schema import Client, EvaluationRow, Training
+
+
+@dataclass(frozen=True)
+class ModeResult:
+    """One mode.
+
+    Attributes:
+        mean: Over clients, weighted by test triples and plain.
+        clients: Of each that reported, by its name, in the order of joining; names need not be unique.
+    """
+
+    mean: MeanEvaluation
+    clients: list[tuple[str, Metrics]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The modes in their usual order, and the side that their metrics are of."""
+
+    sides: Sides
+    modes: dict[Mode, ModeResult]
+
+
+def outcome(session: Session, training: Training) -> Outcome | None:
+    """The outcome of a training; None while nobody has reported any."""
+    if training.best_version is None:
+        return None
+    told: dict[str, list[tuple[str, Evaluation]]] = defaultdict(list)
+    rows = (
+        select(Client.name, EvaluationRow.content)
+        .join(Client, Client.id == EvaluationRow.client)
+        .where(EvaluationRow.round == training.best_version, EvaluationRow.split == "test")
+        .order_by(Client.joined, Client.id)
+    )
+    for name, content in session.execute(rows):
+        evaluation = Evaluation.model_validate_json(content)
+        told[evaluation.mode].append((name, evaluation))
+    side = training.fixed().local.sides
+    modes: dict[Mode, ModeResult] = {
+        mode: ModeResult(
+            mean_evaluation([evaluation for _, evaluation in told[mode]]),
+            [(name, evaluation.sides[side]) for name, evaluation in told[mode]],
+        )
+        for mode in get_args(Mode)
+        if told[mode]
+    }
+    return Outcome(side, modes) if modes else None

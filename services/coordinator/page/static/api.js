@@ -1,0 +1,25 @@
+// Calls of the coordinator's API with this browser's session, and what is said where one is refused.
+
+export async function call(method, path, body) {
+  const headers = { "Tripleherd-Page": "1" };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  let reply;
+  try {
+    reply = await fetch(path, { method, headers, body });
+  } catch {
+    return tell("The coordinator does not answer. The page goes on when it does.");
+  }
+  if (reply.ok) return tell("");
+  const problem = await reply.json().catch(() => ({}));
+  const fields = (problem.errors ?? []).map((each) => `${each.field}: ${each.message}`);
+  return tell([problem.detail ?? `It was refused (${reply.status}).`, ...fields].join("\n"));
+}
+
+/** Shows a message, or hides the last one where it is empty; returns whether there was nothing to tell. */
+export function tell(message) {
+  const place = document.querySelector("#problem");
+  place.textContent = message;
+  place.hidden = !message;
+  if (message) place.scrollIntoView({ block: "nearest" });
+  return !message;
+}

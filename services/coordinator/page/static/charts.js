@@ -1,0 +1,157 @@
+// Curves by round: of all clients together, of each of them, and of a training to compare with.
+
+const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f"]; // told apart by all (Okabe and Ito)
+const MEAN = "all clients";
+const MANY = 12; // more clients than this are not shown until they are asked for
+const HEIGHT = 220;
+
+/** What was fetched of one training, brought up to date by asking for what is new alone. */
+class History {
+  constructor(training) {
+    this.training = training;
+    this.after = 0;
+    this.lines = new Map([["", { name: MEAN, points: new Map() }]]);
+  }
+
+  async update() {
+    const reply = await fetch(`/curves?training=${encodeURIComponent(this.training)}&after=${this.after}`);
+    if (!reply.ok) return;
+    const news = await reply.json();
+    this.after = news.next_after;
+    this.add("", MEAN, news.points);
+    for (const { client, name, points } of news.clients) this.add(client, name, points);
+  }
+
+  add(id, name, points) {
+    if (!this.lines.has(id)) this.lines.set(id, { name, points: new Map() });
+    const line = this.lines.get(id);
+    line.name = name;
+    for (const point of points) line.points.set(point.round, point);
+  }
+
+  /** Rounds of this training by their order in it: two trainings never share a number. */
+  rounds() {
+    return [...this.lines.get("").points.keys()];
+  }
+}
+
+function values(line, rounds, measure) {
+  let sum = 0;
+  return rounds.map((round) => {
+    const point = line.points.get(round);
+    if (measure === "bytes") return (sum += (point?.bytes ?? 0) / 1e6);
+    return point?.[measure] ?? null;
+  });
+}
+
+export class Charts {
+  constructor(section) {
+    this.section = section;
+    this.own = new History(section.dataset.training);
+    this.other = section.dataset.other ? new History(section.dataset.other) : null;
+    this.series = [];
+    this.hidden = null;
+    this.plots = new Map();
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw(true));
+    new ResizeObserver(() => this.resize()).observe(section);
+  }
+
+  /** Whether this is what a section, of this page or of a fresh one, should show. */
+  isOf({ dataset }) {
+    return this.own.training === dataset.training && (this.other?.training ?? "") === (dataset.other ?? "");
+  }
+
+  async update() {
+    await Promise.all([this.own.update(), this.other?.update()]);
+    const ids = [...this.own.lines.keys()];
+    const first = this.hidden === null;
+    if (first) this.hidden = new Set(ids.length > MANY ? ids.slice(1) : []);
+    const wanted = [
+      ...ids.map((id, index) => ({ id, line: this.own.lines.get(id), of: this.own, index })),
+      ...(this.other ? [{ id: "other", line: this.other.lines.get(""), of: this.other, index: ids.length }] : []),
+    ];
+    const changed = wanted.length !== this.series.length;
+    this.series = wanted;
+    this.section.hidden = this.own.rounds().length === 0;
+    if (changed) this.list();
+    this.draw(changed);
+  }
+
+  name({ id, line }) {
+    return id === "other" ? `training ${this.other.training}` : line.name;
+  }
+
+  colour({ index }) {
+    return index === 0 ? getComputedStyle(document.body).color : COLOURS[(index - 1) % COLOURS.length];
+  }
+
+  /** The legend: a box for each line. Names are other people's words, so they are set as text. */
+  list() {
+    const boxes = this.series.map((series) => {
+      const label = document.createElement("label");
+      const box = document.createElement("input");
+      const swatch = document.createElement("span");
+      const name = document.createElement("span");
+      box.type = "checkbox";
+      box.checked = !this.hidden.has(series.id);
+      box.addEventListener("change", () => {
+        this.hidden[box.checked ? "delete" : "add"](series.id);
+        this.draw(true);
+      });
+      swatch.className = "swatch";
+      swatch.style.background = this.colour(series);
+      name.className = "name";
+      name.textContent = this.name(series);
+      label.append(box, swatch, name);
+      return label;
+    });
+    const place = this.section.querySelector("#series");
+    place.replaceChildren(place.querySelector("legend"), ...boxes);
+  }
+
+  data(measure) {
+    const length = Math.max(...this.series.map(({ of }) => of.rounds().length));
+    const steps = Array.from({ length }, (_, index) => index + 1);
+    return [steps, ...this.series.map(({ line, of }) => values(line, of.rounds(), measure))
+      .map((numbers) => [...numbers, ...Array(length - numbers.length).fill(null)])];
+  }
+
+  draw(anew) {
+    for (const figure of this.section.querySelectorAll("[data-chart]")) {
+      const data = this.data(figure.dataset.chart);
+      const plot = this.plots.get(figure);
+      if (plot && !anew) {
+        plot.setData(data);
+        continue;
+      }
+      plot?.destroy();
+      this.plots.set(figure, new uPlot(this.options(figure), data, figure));
+    }
+  }
+
+  options(figure) {
+    const ink = getComputedStyle(document.body).color;
+    const grid = { stroke: "rgba(128, 128, 128, 0.25)", width: 1 };
+    const axis = { stroke: ink, grid, ticks: grid };
+    const line = (series) => ({
+      label: this.name(series),
+      show: !this.hidden.has(series.id),
+      stroke: this.colour(series),
+      width: series.index === 0 ? 2.5 : 1.25,
+      dash: series.id === "other" ? [6, 4] : undefined,
+      spanGaps: true,
+    });
+    return {
+      width: figure.clientWidth,
+      height: HEIGHT,
+      legend: { show: false },
+      scales: { x: { time: false } },
+      axes: [{ ...axis, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] }, { ...axis, size: 56 }],
+      series: [{}, ...this.series.map(line)],
+    };
+  }
+
+  resize() {
+    for (const [figure, plot] of this.plots) plot.setSize({ width: figure.clientWidth, height: HEIGHT });
+  }
+}

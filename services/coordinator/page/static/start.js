@@ -1,0 +1,45 @@
+// The form that starts a training. Its one truth is the JSON of all settings: fields show parts of it and edit them.
+import { call, tell } from "./api.js";
+
+const owner = (settings, path) => path.slice(0, -1).reduce((part, name) => part?.[name], settings);
+
+export function attach(section) {
+  const all = section.querySelector("#all-settings");
+  const begin = section.querySelector("#begin-with");
+  const fields = [...section.querySelectorAll("[data-path]")];
+  const pathOf = (field) => field.dataset.path.split(".");
+  const read = () => {
+    try {
+      return JSON.parse(all.value);
+    } catch {
+      return null;
+    }
+  };
+  const show = () => {
+    const settings = read();
+    if (!settings) return;
+    for (const field of fields) field.value = owner(settings, pathOf(field))?.[pathOf(field).at(-1)] ?? "";
+  };
+  const choose = () => {
+    all.value = begin.selectedOptions[0].dataset.settings;
+    show();
+  };
+
+  begin.addEventListener("change", choose);
+  all.addEventListener("input", show);
+  for (const field of fields) {
+    field.addEventListener("input", () => {
+      const settings = read();
+      if (!settings || field.value === "") return;
+      owner(settings, pathOf(field))[pathOf(field).at(-1)] = Number(field.value);
+      all.value = JSON.stringify(settings, null, 2);
+    });
+  }
+  section.querySelector("form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (read()) call("POST", "/round", all.value);
+    else tell("The settings are not JSON: mend them under “All settings”, or choose others to begin with.");
+  });
+  choose();
+  section.querySelector("fieldset").disabled = false;
+}

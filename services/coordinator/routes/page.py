@@ -1,0 +1,79 @@
+"""The page, and what keeps it live."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.staticfiles import StaticFiles
+from starlette.concurrency import run_in_threadpool
+
+from protocol.problems import InvalidRequest, NotFound, NotReady
+from protocol.watching import Curves
+from services.coordinator import openapi
+from services.coordinator.identity.gate import WatcherDep, watching
+from services.coordinator.page import render
+from services.coordinator.page.curves import curves
+from services.coordinator.page.overview import overview
+from services.coordinator.page.scorer import ScorerState, ScorerWatch
+from services.coordinator.routes.common import GUARDED, LARGEST, PRINTABLE, StoreDep, WorkerDep
+from services.web import problems
+
+STATIC = StaticFiles(directory=Path(__file__).parents[1] / "page" / "static")
+"""What the page is made with; served below `/page`."""
+STREAM_SECONDS = 3600.0
+"""A stream ends then, so that a session that has expired ends it; a browser connects again by itself."""
+LOOK_SECONDS = 30.0
+
+router = APIRouter(tags=["page"])
+OneTraining = Annotated[str | None, Query(pattern=PRINTABLE, max_length=100, description="Id of the training.")]
+
+
+@router.get(
+    "/",
+    response_class=HTMLResponse,
+    responses={**problems(InvalidRequest, NotFound, NotReady), 401: openapi.SIGN_IN_PAGE},
+)
+async def page(
+    request: Request, store: StoreDep, training: OneTraining = None, other: OneTraining = None
+) -> HTMLResponse:
+    """The page: where a training stands (the latest unless named), who takes part, and beside it another training."""
+    role = watching(request)
+    if role is None:
+        return HTMLResponse(render.sign_in(), 401, render.SECURITY)
+    watch: ScorerWatch | None = request.app.state.scorer
+    shown, scorer = await asyncio.gather(
+        run_in_threadpool(overview, store, training or None, other or None), _state(watch)
+    )
+    return HTMLResponse(await run_in_threadpool(render.page, role, shown, scorer), headers=render.SECURITY)
+
+
+async def _state(watch: ScorerWatch | None) -> ScorerState | None:
+    return await watch.state() if watch else None
+
+
+@router.get("/events", response_class=EventSourceResponse, dependencies=[WatcherDep], responses=problems(*GUARDED))
+async def events(worker: WorkerDep) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events: `round`, with what `GET /round` answers an operator, now and at every change."""
+    clock = asyncio.get_running_loop().time
+    until, told = clock() + STREAM_SECONDS, None
+    while clock() < until and not worker.stopping:
+        snapshot = await worker.snapshot_after(told, LOOK_SECONDS)
+        if snapshot.event != told:
+            told = snapshot.event
+            yield ServerSentEvent(data=snapshot.common, event="round", id=str(told))
+
+
+@router.get("/curves", dependencies=[WatcherDep], responses=problems(*GUARDED, NotFound))
+def training_curves(
+    store: StoreDep,
+    training: Annotated[
+        str | None, Query(pattern=PRINTABLE, description="Id of the training; the latest unless given.")
+    ] = None,
+    after: Annotated[int, Query(ge=0, le=LARGEST, description="Only rounds with a greater number.")] = 0,
+) -> Curves:
+    """Loss, validation MRR, Hits@10 and bytes by round: of every client, and of all of them together."""
+    return curves(store, training, after)

@@ -1,0 +1,43 @@
+"""Sessions of browsers: a token is traded for a cookie, and operators make passes for viewers."""
+
+from fastapi import APIRouter, Request, Response
+
+from protocol.problems import BodyTooLarge, InvalidRequest, TooSlow, Unauthorized, WrongMediaType
+from protocol.watching import Pass, SessionReply, SignIn
+from services.coordinator import openapi
+from services.coordinator.identity.gate import Gate, OperatorDep
+from services.coordinator.identity.sessions import COOKIE
+from services.coordinator.rounds.times import moment
+from services.coordinator.routes.common import GUARDED, MAX_JSON_BYTES, SettingsDep
+from services.web import JSON, media_type, parse_json, problems, read_body
+
+router = APIRouter(tags=["page"])
+SIGNING_IN = (Unauthorized, InvalidRequest, TooSlow, BodyTooLarge, WrongMediaType)
+
+
+@router.post("/session", status_code=201, responses=problems(*SIGNING_IN), openapi_extra=openapi.SIGN_IN_BODY)
+async def sign_in(request: Request, response: Response, settings: SettingsDep) -> SessionReply:
+    """Trade the operators' token, or a viewer's pass, for a session in a cookie."""
+    media_type(request, [JSON])
+    body = parse_json(SignIn, await read_body(request, MAX_JSON_BYTES, settings.body_seconds))
+    gate: Gate = request.app.state.gate
+    session = gate.sessions.open(body.token.get_secret_value())
+    https = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))
+    response.set_cookie(
+        COOKIE, session.value, expires=moment(session.expires), httponly=True, samesite="lax", secure=https
+    )
+    return SessionReply(role=session.role, expires=moment(session.expires))
+
+
+@router.delete("/session", status_code=204)
+async def sign_out(response: Response) -> None:
+    """Forget the session. Whoever has copied the cookie could use it until it expires."""
+    response.delete_cookie(COOKIE)
+
+
+@router.post("/session/pass", status_code=201, dependencies=[OperatorDep], responses=problems(*GUARDED))
+async def make_pass(request: Request) -> Pass:
+    """Make a pass, with which somebody can watch for a week and change nothing."""
+    gate: Gate = request.app.state.gate
+    session = gate.sessions.viewer()
+    return Pass(token=session.value, expires=moment(session.expires))

@@ -1,0 +1,45 @@
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from tests.browser import Missing, chromium
+from tests.coordinator.support import OPERATOR, Server
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    try:
+        with chromium() as running:
+            yield running
+    except Missing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def faults() -> list[str]:
+    """What went wrong in a page: exceptions, and what its policy forbade."""
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server, faults: list[str]) -> Iterator[Page]:
+    """A page of the server's with nobody signed in; at its end nothing may have gone wrong in it."""
+    context = browser.new_context(base_url=str(server.http.base_url), viewport={"width": 1280, "height": 900})
+    opened = context.new_page()
+    opened.set_default_timeout(15_000)
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
+    yield opened
+    context.close()
+    assert faults == []
+
+
+@pytest.fixture
+def operator(page: Page) -> Page:
+    """The page, with an operator signed in."""
+    page.goto("/")
+    page.get_by_label("Operators' token").fill(OPERATOR)
+    page.get_by_role("button", name="Open the page").click()
+    page.get_by_role("heading", name="Clients", exact=True).wait_for()
+    return page

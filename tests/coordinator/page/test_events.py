@@ -1,0 +1,118 @@
+"""What keeps the page live: the stream of events, and curves that are asked for what is new alone."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from protocol.rounds import RoundView
+from services.coordinator.page.curves import curves
+from services.coordinator.page.overview import overview
+from tests.coordinator.support import OPERATOR, Local, Member, Server, bearer, members
+
+
+@contextmanager
+def stream(server: Server) -> Iterator[Iterator[tuple[str, RoundView]]]:
+    """Ids and data of `round` events as they come."""
+    with (
+        httpx.Client(base_url=server.http.base_url, timeout=20, trust_env=False) as http,
+        http.stream("GET", "/events", headers=bearer(OPERATOR)) as reply,
+    ):
+        assert reply.status_code == 200
+        assert reply.headers["content-type"].startswith("text/event-stream")
+        yield _events(reply)
+
+
+def _events(reply: httpx.Response) -> Iterator[tuple[str, RoundView]]:
+    fields: dict[str, str] = {}
+    for line in reply.iter_lines():
+        if line:
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        elif fields.get("event") == "round":
+            yield fields["id"], RoundView.model_validate_json(fields["data"])
+            fields = {}
+
+
+def test_every_change_is_told(server: Server) -> None:
+    crowd = members(2, 2)
+    with stream(server) as events:
+        id_, view = next(events)
+        assert (view.phase, view.clients) == ("idle", 0)
+        assert id_ == str(view.event)
+        server.join(crowd[0])
+        assert next(events)[1].clients == 1
+        training = server.begin(clients=2)
+        phases = []
+        server.join(crowd[1])
+        while "training" not in phases:
+            phases.append(next(events)[1].phase)
+        assert server.view().training == training
+
+
+def test_a_server_that_ends_ends_its_streams(server: Server) -> None:
+    with stream(server) as events:
+        next(events)
+        begun = time.monotonic()
+        server.stop()
+        assert list(events) == []
+    assert time.monotonic() - begun < 10
+
+
+def test_curves_are_means_weighted_as_fede_weighs(local: Local) -> None:
+    crowd = [
+        Member("small", ["e1", "e2"], {"train": 10, "valid": 1, "test": 1}),
+        Member("large", ["e2", "e3"], {"train": 30, "valid": 3, "test": 3}),
+    ]
+    local.join(*crowd)
+    local.start(clients=2, rounds=2, evaluate_every=1)
+    for member in crowd:
+        local.send(member)
+    local.report(crowd[0], 0.2)
+    local.report(crowd[1], 0.6)
+    found = curves(local.store, None, 0)
+    first, second = found.points
+    assert first.loss == pytest.approx(0.5)
+    assert first.mrr is None
+    assert second.mrr == pytest.approx((0.2 + 3 * 0.6) / 4)
+    by_client = {each.name: [point.mrr for point in each.points] for each in found.clients}
+    assert by_client == {"small": [None, 0.2], "large": [None, 0.6]}
+    assert first.bytes == sum(each.points[0].bytes for each in found.clients)
+    assert found.next_after == first.round
+    assert [point.round for point in curves(local.store, None, found.next_after).points] == [second.round]
+
+
+def test_curves_agree_with_the_history(server: Server) -> None:
+    crowd = members(2, 3)
+    server.join(*crowd)
+    training = server.begin(clients=2, rounds=3, evaluate_every=1)
+    server.run(crowd)
+    history = server.operator("GET", "/rounds", training=training).json()["rounds"]
+    found = server.operator("GET", "/curves", training=training).json()["points"]
+    assert [point["round"] for point in found] == [each["round"] for each in reversed(history)]
+    for point, each in zip(found, reversed(history), strict=True):
+        valid = each["evaluations"]
+        assert point["loss"] == each["loss"]
+        assert point["bytes"] == each["bytes"]
+        assert point["mrr"] == (valid[0]["sides"]["both"]["mrr"] if valid else None)
+    assert server.operator("GET", "/curves", training="none").status_code == 404
+
+
+def test_who_is_late_is_told(local: Local) -> None:
+    crowd = members(2, 2)
+    local.join(*crowd)
+    local.start(clients=2, quorum=2, deadline_seconds=60)
+    local.send(crowd[0])
+
+    def states() -> dict[str, tuple[str, bool]]:
+        return {each.name: (each.doing, each.late) for each in overview(local.store).crew}
+
+    assert states() == {"m0": ("sent", False), "m1": ("training", False)}
+    local.pass_time(31)
+    assert states() == {"m0": ("sent", False), "m1": ("training", True)}
+    local.pass_time(30)  # the deadline is renewed: still late
+    assert states()["m1"] == ("training", True)
+    local.send(crowd[1])
+    assert states() == {"m0": ("training", False), "m1": ("training", False)}

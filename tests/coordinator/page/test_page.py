@@ -1,0 +1,209 @@
+import json
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser import screenshot
+from tests.coordinator.support import Member, Server, evaluation, members
+
+
+def trainers() -> list[Member]:
+    return members(3, 3)
+
+
+def conclude(server: Server, crowd: list[Member]) -> None:
+    """What clients report of the best version once a training is over."""
+    best = server.view().best_version
+    assert best is not None
+    for number, member in enumerate(crowd):
+        for mode, mrr in (("isolation", 0.4), ("federation", 0.5), ("fusion", 0.6)):
+            reply = server.put_evaluation(member, best, evaluation(mrr + number / 10, mode=mode, split="test"))
+            assert reply.status_code == 201, reply.text
+
+
+def test_a_wrong_token_opens_nothing(page: Page) -> None:
+    page.goto("/")
+    screenshot(page, "sign-in")
+    page.get_by_label("Operators' token").fill("a-token-that-nobody-gave")
+    page.get_by_role("button", name="Open the page").click()
+    expect(page.get_by_role("alert")).to_contain_text("neither the operators' token nor a viewer's pass")
+    expect(page.get_by_role("heading", name="Clients", exact=True)).to_have_count(0)
+
+
+def test_the_empty_page_says_what_to_do_next(operator: Page) -> None:
+    expect(operator.get_by_role("heading", name="No training yet")).to_be_visible()
+    expect(operator.get_by_text("tripleherd join --coordinator")).to_be_visible()
+    expect(operator.get_by_text("Nobody has joined yet")).to_be_visible()
+    screenshot(operator, "empty")
+
+
+def test_a_training_is_started_and_watched_to_its_end_without_a_reload(operator: Page, server: Server) -> None:
+    operator.evaluate("window.stillTheSame = true")
+    operator.get_by_label("Begin with", exact=False).first.select_option("transe, our preset")
+    for label, value in (("Clients to begin with", "2"), ("Rounds", "3"), ("Evaluate every", "1")):
+        operator.get_by_label(label).first.fill(value)
+    operator.get_by_label("Embedding size").fill("4")
+    screenshot(operator, "start")
+    operator.get_by_role("button", name="Start", exact=True).click()
+    expect(operator.locator(".headline")).to_contain_text("joining")
+    expect(operator.locator("#start")).to_have_count(0)
+    fixed = server.view().settings
+    assert fixed is not None
+    assert (fixed.interaction, fixed.clients, fixed.rounds, fixed.dim) == ("transe", 2, 3, 4)
+    assert (fixed.local.reciprocal, fixed.local.learning_rate) == (True, 0.01)
+
+    crowd = trainers()
+    server.join(crowd[0])
+    expect(operator.locator("#clients")).to_contain_text("m0")
+    expect(operator.locator(".headline")).to_contain_text("1 has")
+    server.join(crowd[1])
+    expect(operator.locator(".headline .phase")).to_have_text("training")
+    expect(operator.locator("#clients .training")).to_have_count(2)
+    server.act(crowd[0], server.view(crowd[0]))
+    expect(operator.locator(f"#client-{crowd[0].id} .doing")).to_have_text("sent")
+    expect(operator.locator(f"#client-{crowd[1].id} .doing")).to_have_text("training")
+    screenshot(operator, "training")
+
+    assert server.run(crowd).phase == "finished"
+    expect(operator.locator(".headline")).to_contain_text("finished after 3 rounds")
+    expect(operator.locator("#curves canvas")).to_have_count(4)
+    conclude(server, crowd)
+    operator.get_by_role("heading", name="Results").wait_for()
+    rows = operator.get_by_role("region", name="Results").get_by_role("row")
+    expect(rows.filter(has_text="federation").first).to_contain_text("0.550")
+    expect(operator.locator("#clients .concluded")).to_have_count(2)
+    with operator.expect_download() as download:
+        operator.get_by_role("link", name="Download the final model").click()
+    assert download.value.path().stat().st_size > 100
+    with operator.expect_download() as download:
+        operator.get_by_role("link", name="Download the history").click()
+    assert len(json.loads(download.value.path().read_text())["rounds"]) >= 3
+    screenshot(operator, "finished")
+    assert operator.evaluate("window.stillTheSame")
+
+
+def test_an_operator_pauses_resumes_stops_and_revokes(operator: Page, server: Server) -> None:
+    crowd = trainers()
+    server.join(*crowd)
+    server.begin(clients=2, deadline_seconds=600)
+    operator.get_by_role("button", name="Pause").click()
+    expect(operator.locator(".notice").first).to_contain_text("Paused by the operator")
+    assert server.view().phase == "paused"
+    screenshot(operator, "paused")
+    operator.get_by_role("button", name="Resume").click()
+    expect(operator.locator(".headline .phase")).to_have_text("training")
+
+    operator.once("dialog", lambda dialog: dialog.dismiss())
+    revoke = operator.locator(f"#client-{crowd[1].id}").get_by_role("button", name="Revoke")
+    revoke.click()
+    assert server.operator("GET", "/clients").json()["clients"][1]["removed"] is None
+    operator.once("dialog", lambda dialog: dialog.accept())
+    revoke.click()
+    expect(operator.locator(f"#client-{crowd[1].id} .doing")).to_have_text("removed")
+    assert server.operator("GET", "/clients").json()["clients"][1]["removed_by"] == "operator"
+
+    operator.once("dialog", lambda dialog: dialog.accept())
+    operator.get_by_role("button", name="Stop").click()
+    expect(operator.locator(".headline")).to_contain_text("finished")
+    expect(operator.locator("#start")).to_be_visible()
+
+
+def test_a_refusal_names_the_field(operator: Page, server: Server) -> None:
+    operator.get_by_text("All settings, as they will be sent").click()
+    settings = json.loads(operator.locator("#all-settings").input_value())
+    operator.locator("#all-settings").fill(json.dumps(settings | {"fraction": 7}))
+    operator.locator("[data-path=fraction]").evaluate("box => box.removeAttribute('max')")
+    operator.get_by_role("button", name="Start", exact=True).click()
+    expect(operator.get_by_role("alert")).to_contain_text("fraction")
+    assert server.view().phase == "idle"
+
+
+def test_what_a_client_calls_itself_is_text(operator: Page, server: Server) -> None:
+    names = ["<img src=x onerror=window.hacked=1>", '"><script>window.hacked=1</script>']
+    crowd = [Member(name, ["e1", "e2"]) for name in names]
+    server.join(*crowd)
+    server.begin(clients=2, rounds=2, evaluate_every=1)
+    server.run(crowd)
+    conclude(server, crowd)
+    expect(operator.locator("#curves canvas")).to_have_count(4)
+    operator.get_by_text("By client").click()
+    for name in names:
+        expect(operator.locator("#clients")).to_contain_text(name)
+        expect(operator.locator("#series")).to_contain_text(name)
+        expect(operator.get_by_role("region", name="Results")).to_contain_text(name)
+    assert operator.evaluate("window.hacked") is None
+    assert operator.locator("img[src=x], main script").count() == 0
+
+
+def test_a_viewer_watches_and_changes_nothing(browser: Browser, page: Page, server: Server) -> None:
+    server.join(*trainers())
+    server.begin(clients=2)
+    token = server.operator("POST", "/session/pass").json()["token"]
+    page.goto(f"/#pass={token}")
+    expect(page.locator(".headline")).to_contain_text("transe")
+    assert token not in page.url
+    expect(page.get_by_text("viewer", exact=True)).to_be_visible()
+    for name in ("Pause", "Stop", "Revoke"):
+        expect(page.get_by_role("button", name=name)).to_have_count(0)
+    refused = page.evaluate(
+        "fetch('/round/stop', {method: 'POST', headers: {'Tripleherd-Page': '1'}}).then((reply) => reply.status)"
+    )
+    assert refused == 403
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_label("Operators' token").wait_for()
+
+
+def test_past_trainings_are_chosen_and_compared(operator: Page, server: Server) -> None:
+    crowd = trainers()
+    server.join(*crowd)
+    trainings = []
+    for interaction in ("transe", "distmult"):
+        trainings.append(server.begin(interaction=interaction, clients=2, rounds=2, evaluate_every=1))
+        server.run(crowd)
+        conclude(server, crowd)
+    expect(operator.locator(".headline")).to_contain_text("distmult")
+    operator.locator("select[name=training]").select_option(trainings[0])
+    expect(operator.locator(".headline")).to_contain_text("transe")
+    operator.locator("select[name=other]").select_option(trainings[1])
+    results = operator.get_by_role("region", name="Results")
+    expect(results.get_by_role("heading", name=trainings[0])).to_be_visible()
+    expect(results.get_by_role("heading", name=trainings[1])).to_be_visible()
+    expect(operator.locator("#series")).to_contain_text(f"training {trainings[1]}")
+    screenshot(operator, "compared")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone_in_both_schemes(browser: Browser, server: Server, scheme: str, faults: list[str]) -> None:
+    crowd = [Member("a hospital with quite a long name, so that a column wants to be wide", ["e1", "e2"]), *trainers()]
+    server.join(*crowd)
+    server.begin(clients=3, rounds=2, evaluate_every=1)
+    server.run(crowd)
+    conclude(server, crowd)
+    context = browser.new_context(
+        base_url=str(server.http.base_url), viewport={"width": 375, "height": 740}, color_scheme=scheme, has_touch=True
+    )
+    page = context.new_page()
+    page.goto(f"/#pass={server.operator('POST', '/session/pass').json()['token']}")
+    expect(page.locator("#curves canvas")).to_have_count(4)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    background = page.evaluate("getComputedStyle(document.documentElement).backgroundColor.match(/\\d+/g).map(Number)")
+    assert (sum(background) < 200) == (scheme == "dark")
+    screenshot(page, f"phone-{scheme}")
+    context.close()
+
+
+def test_the_keyboard_is_enough(page: Page, server: Server) -> None:
+    server.join(*trainers())
+    server.begin(clients=2)
+    page.goto("/")
+    page.keyboard.type("operators-token-for-tests")  # the field has the focus
+    page.keyboard.press("Enter")
+    page.locator(".headline").wait_for()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent.trim()") == "Pause":
+            break
+    page.keyboard.press("Enter")
+    expect(page.locator(".notice").first).to_contain_text("Paused")
