@@ -4,7 +4,9 @@ import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
+from playwright.sync_api import Browser
 
+from tests import browser as browsers
 from tests.postgres import Missing, Postgres
 
 
@@ -45,3 +47,13 @@ def s3() -> Iterator[Callable[[], str]]:
         environment.setenv("NO_PROXY", "127.0.0.1")
         yield lambda: f"s3://bucket-{next(numbers)}/coordinator"
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    try:
+        with browsers.chromium() as running:
+            yield running
+    except browsers.Missing as missing:
+        pytest.skip(str(missing))

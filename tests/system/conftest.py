@@ -41,8 +41,8 @@ class System:
             for i, parts in enumerate(deal(read_dataset("umls"), CLIENTS, seed=0)):
                 write_folder(folder / "data" / f"client_{i}", parts)
 
-    def start_coordinator(self, name: str = "coordinator", failpoint: str = "") -> Child:
-        environment = {
+    def start_coordinator(self, name: str = "coordinator", failpoint: str = "", **settings: str) -> Child:
+        environment = settings | {
             "COORDINATOR_FAILPOINT": failpoint,
             "COORDINATOR_DATA_DIR": str(self.folder / "state"),
             "COORDINATOR_INVITATION_TOKEN_FILE": str(self.folder / "invitation"),

@@ -13,7 +13,7 @@ from protocol.rounds import TrainingSummary
 from protocol.trainings import InteractionName, TrainingSettings
 
 ALONE: tuple[InteractionName, ...] = ("transe", "distmult", "complex", "rotate")
-"""Interactions whose settings follow from nothing else: `mlp` and `llama` share tensors whose shapes a trainer knows."""
+"""Interactions whose settings follow from nothing else; `mlp` and `llama` have tensors whose shapes a trainer knows."""
 _FIELDS = (
     "clients",
     "fraction",
