@@ -19,14 +19,14 @@ from benchmarks.measure import show
 from benchmarks.subject import scorer
 from protocol.encoding import ReadLayer
 from trainer.answers import Answers
+from trainer.clients.service import Service
 from trainer.dataset import read_dataset
 from trainer.graph import Graph, read_folder
 from trainer.inputs import wanted_training
 from trainer.interactions import interaction_of
 from trainer.local import fresh_model
+from trainer.remote_model import RemoteModel
 from trainer.reports import unheard
-from trainer.scorer import ScorerClient
-from trainer.service import Service
 from trainer.split import deal
 from trainer.training import Trainer
 
@@ -45,7 +45,7 @@ def train(graph: Graph, url: str, layer: ReadLayer, together: Barrier) -> None:
     """A client: epochs that begin when all clients are there."""
     torch.set_num_threads(1)
     with Service("scorer", url, None, unheard) as service:
-        encoder = ScorerClient(service)
+        encoder = RemoteModel(service)
         settings = wanted_training("llama", {}, {"layer": layer}).settings(encoder)
         model = fresh_model(graph, interaction_of("llama", encoder, settings.local), settings, 0)
         trainer = Trainer(model, Answers.of(graph.train), settings.local, 0)

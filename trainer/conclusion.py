@@ -6,7 +6,7 @@ from protocol.problems import Conflict
 from protocol.rounds import Evaluation, Mode, Split
 from protocol.trainings import TrainingSettings
 from trainer.checkpoints import TrainingHome
-from trainer.coordinator import Coordinator
+from trainer.clients.coordinator import Coordinator
 from trainer.fusion import fit
 from trainer.graph import Graph
 from trainer.interactions import Interaction

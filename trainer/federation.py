@@ -12,8 +12,8 @@ from protocol.rounds import RoundView, UpdateHeader
 from protocol.trainings import Share, TrainingSettings
 from trainer.answers import Answers
 from trainer.checkpoints import Checkpoint, TrainedRound, TrainingHome
+from trainer.clients.coordinator import Coordinator
 from trainer.conclusion import Conclusion, Measured
-from trainer.coordinator import Coordinator
 from trainer.graph import Graph
 from trainer.home import Home
 from trainer.interactions import Interaction

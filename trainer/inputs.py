@@ -12,15 +12,15 @@ from rich.text import Text
 
 from protocol.presets import PresetName, preset_of
 from protocol.trainings import InteractionName, LocalSettings, TrainingSettings
+from trainer.clients.service import Service
 from trainer.dataset import read_dataset
 from trainer.devices import usable_device
 from trainer.formats.table import Columns
 from trainer.graph import Graph
 from trainer.presets import llama_changes, training_settings
+from trainer.remote_model import RemoteModel
 from trainer.reports import Report
 from trainer.saved import Card, SavedModel, read_model
-from trainer.scorer import ScorerClient
-from trainer.service import Service
 
 
 class UsageError(Exception):
@@ -86,7 +86,7 @@ class WantedTraining:
     local: LocalSettings
     training: dict[str, Any]
 
-    def settings(self, scorer: ScorerClient | None) -> TrainingSettings:
+    def settings(self, scorer: RemoteModel | None) -> TrainingSettings:
         """The settings, fixed to the scorer where there is one.
 
         Raises:
@@ -126,7 +126,7 @@ def scorer_for(
     at: ScorerAt,
     say: Report,
     wanted: TrainingSettings | None = None,
-) -> Iterator[ScorerClient | None]:
+) -> Iterator[RemoteModel | None]:
     """The scorer for `llama`, as the wanted training is fixed to it; nothing for other interactions.
 
     Raises:
@@ -139,7 +139,7 @@ def scorer_for(
     if at.url is None:
         raise UsageError("the interaction `llama` needs a scorer: give its address as --scorer")
     with Service("scorer", at.url, secret_in(at.key_file) if at.key_file else None, say) as service:
-        scorer = ScorerClient(service)
+        scorer = RemoteModel(service)
         if wanted is not None and wanted.scorer is not None:
             scorer.require(wanted.scorer, wanted.local)
         yield scorer
@@ -157,7 +157,7 @@ def saved_model(folder: Path, scorer: ScorerAt, say: Report, now: Report, device
     """
     with ExitStack() as stack:
 
-        def frozen_of(card: Card) -> ScorerClient | None:
+        def frozen_of(card: Card) -> RemoteModel | None:
             return stack.enter_context(scorer_for(card.settings.interaction, scorer, say, card.settings))
 
         yield read_model(folder, frozen_of, usable_device(device), now)

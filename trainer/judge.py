@@ -14,15 +14,15 @@ from typing import Literal
 
 import numpy as np
 
-from protocol.info import Info
 from protocol.messages import HEAD, TAIL, Slot
 from protocol.scoring import ScoreReply, ScoreRequest
 from trainer.answers import Ints
+from trainer.clients.scorer import Scorer
+from trainer.clients.service import Service
 from trainer.graph import Graph
 from trainer.kept_scores import KeptScores, Scores
+from trainer.remote_model import WrongScorer
 from trainer.reports import Report
-from trainer.scorer import WrongScorer
-from trainer.service import Service
 from trainer.shortlists import Floats, Shortlists
 from trainer.texts import Texts
 
@@ -102,8 +102,9 @@ class Judge:
     """
 
     def __init__(self, service: Service, readout: JudgeReadout, words: Words, cache: Path, now: Report) -> None:
-        self._service, self._readout, self._words, self._now = service, readout, words, now
-        self.info = Info.model_validate_json(service.json("GET", "/info"))
+        self._scorer, self._url = Scorer(service), service.url
+        self._readout, self._words, self._now = readout, words, now
+        self.info = self._scorer.info()
         self.template_hashes = {name: self._template_hash(name) for name in TEMPLATES[readout].values()}
         self.cost, self._kept = Cost(), {side: self._kept_scores(side, cache) for side in (TAIL, HEAD)}
         # Each triple is asked and counted once, whichever lists it is on.
@@ -167,8 +168,7 @@ class Judge:
             readout=self._readout,
             template=TEMPLATES[self._readout][side],
         )
-        body = request.model_dump_json(exclude_none=True, exclude_defaults=True)
-        reply = ScoreReply.model_validate_json(self._service.json("POST", "/score", body))
+        reply = self._scorer.score(request)
         self._check(reply, len(keys), side)
         scores = np.array(reply.scores, dtype=np.float32)  # None becomes NaN
         self.cost.scored += len(keys)
@@ -181,11 +181,11 @@ class Judge:
         made_by = (self.info.model, self.info.revision, self._hash(side))
         if (reply.model, reply.revision, reply.template_hash) != made_by:
             raise WrongScorer(
-                f"the scorer at {self._service.url} serves another model or template than when this ranking began; "
+                f"the scorer at {self._url} serves another model or template than when this ranking began; "
                 "start again: what was scored is kept by model"
             )
         if len(reply.scores) != count or any(score in (np.inf, -np.inf) for score in reply.scores):
-            raise WrongScorer(f"the scorer at {self._service.url} did not answer with {count} finite scores")
+            raise WrongScorer(f"the scorer at {self._url} did not answer with {count} finite scores")
 
     def _hash(self, side: int) -> str:
         return self.template_hashes[TEMPLATES[self._readout][side]]
@@ -194,7 +194,7 @@ class Judge:
         template = self.info.templates.get(name)
         if template is None or self._readout not in template.readouts:
             raise WrongScorer(
-                f"the scorer at {self._service.url} has no readout {self._readout} with the template {name!r}; "
+                f"the scorer at {self._url} has no readout {self._readout} with the template {name!r}; "
                 "GET /info there lists what its model can be read by"
             )
         return template.hash

@@ -8,12 +8,12 @@ from protocol.members import JoinRequest, KeyRotation
 from protocol.problems import Forbidden, NotFound, ProblemError, Unauthorized
 from protocol.signatures import Signer
 from protocol.trainings import Share
-from trainer.coordinator import Coordinator
+from trainer.clients.coordinator import Coordinator
+from trainer.clients.service import ServiceUnreachable
 from trainer.graph import SPLITS, Graph
 from trainer.home import Home, Membership
 from trainer.keys import begin_rotation, end_rotation, next_key, present_key
 from trainer.reports import Report
-from trainer.service import ServiceUnreachable
 
 
 class NotInvited(Exception):

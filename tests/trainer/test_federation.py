@@ -13,14 +13,14 @@ import pytest
 from protocol.problems import InvalidRequest
 from protocol.trainings import InteractionName, Share, TrainingSettings
 from trainer.checkpoints import HomeUnusable
-from trainer.coordinator import Coordinator
+from trainer.clients.coordinator import Coordinator
+from trainer.clients.service import Service
 from trainer.federation import InteractionFor, Participant
 from trainer.graph import Graph, write_folder
 from trainer.home import Home
 from trainer.interactions import interaction_of
 from trainer.membership import join, opaque_order, sign
 from trainer.results import ClientResult
-from trainer.service import Service
 from trainer.sharing import NotShared, TextsConsent
 
 from .stand_in import INVITATION, TRAINING, StandIn, coordinator, once

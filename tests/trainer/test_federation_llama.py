@@ -7,14 +7,14 @@ import pytest
 
 from protocol.trainings import LocalSettings, TrainingSettings
 from tests.scorer.serving import Served, served
+from trainer.clients.service import Service
 from trainer.graph import Graph
 from trainer.interactions import Interaction, interaction_of
 from trainer.membership import opaque_order
 from trainer.presets import training_settings
 from trainer.prompting import prompting_of
+from trainer.remote_model import RemoteModel
 from trainer.reports import unheard
-from trainer.scorer import ScorerClient
-from trainer.service import Service
 
 from .stand_in import coordinator
 from .support import random_graph
@@ -36,12 +36,12 @@ def scorer() -> Iterator[Served]:
 
 
 @pytest.fixture
-def client(scorer: Served) -> Iterator[ScorerClient]:
+def client(scorer: Served) -> Iterator[RemoteModel]:
     with Service("scorer", str(scorer.base_url), None, print, give_up_after=20) as service:
-        yield ScorerClient(service)
+        yield RemoteModel(service)
 
 
-def run_in(folder: Path, graph: Graph, client: ScorerClient) -> Run:
+def run_in(folder: Path, graph: Graph, client: RemoteModel) -> Run:
     def made(settings: TrainingSettings) -> Interaction:
         assert settings.scorer is not None
         client.require(settings.scorer, settings.local)
@@ -52,7 +52,7 @@ def run_in(folder: Path, graph: Graph, client: ScorerClient) -> Run:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_interrupted_it_sends_the_same_updates(tmp_path: Path, client: ScorerClient, form: str) -> None:
+def test_interrupted_it_sends_the_same_updates(tmp_path: Path, client: RemoteModel, form: str) -> None:
     graph = random_graph(1, entities=6, relations=2, triples=30)
     common = {"local_epochs": 2, "batch_size": 16, "learning_rate": 0.02, "dropout": 0.3}
     local = LocalSettings.model_validate(common | FORMS[form])

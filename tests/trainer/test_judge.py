@@ -9,7 +9,7 @@ from trainer.graph import Graph
 from trainer.judge import TEMPLATES, Judge, JudgeReadout, Words
 from trainer.local import unheard
 from trainer.ranking import Asked, known_answers
-from trainer.scorer import WrongScorer
+from trainer.remote_model import WrongScorer
 from trainer.shortlists import Shortlists
 from trainer.texts import Text, Texts
 

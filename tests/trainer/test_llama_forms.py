@@ -17,6 +17,7 @@ from services.scorer.templates import load
 from tests.scorer.models import exact, plain_number, plain_score, plain_state
 from tests.scorer.serving import Served, served
 from trainer.answers import Answers
+from trainer.clients.service import Service
 from trainer.graph import Graph
 from trainer.interactions import PointwiseLlama, QueryInteraction, Tables, interaction_of
 from trainer.interactions.llama_words import WordLlama
@@ -24,8 +25,7 @@ from trainer.losses import margin_ranking, self_adversarial
 from trainer.model import Model
 from trainer.objectives import objective_of
 from trainer.prompting import Prompting
-from trainer.scorer import ScorerClient
-from trainer.service import Service
+from trainer.remote_model import RemoteModel
 from trainer.slot_texts import SlotTexts, slot_texts
 from trainer.texts import Text, Texts
 
@@ -47,9 +47,9 @@ def scorer() -> Iterator[Served]:
 
 
 @pytest.fixture
-def client(scorer: Served) -> Iterator[ScorerClient]:
+def client(scorer: Served) -> Iterator[RemoteModel]:
     with Service("scorer", str(scorer.base_url), None, print, give_up_after=20) as service:
-        yield ScorerClient(service)
+        yield RemoteModel(service)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ FORMS: dict[str, tuple[dict[str, Any], int]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_states_and_their_gradients_are_those_of_plain_autograd(client: ScorerClient, model: Any, form: str) -> None:
+def test_states_and_their_gradients_are_those_of_plain_autograd(client: RemoteModel, model: Any, form: str) -> None:
     local, dim = LocalSettings(**FORMS[form][0]), FORMS[form][1]
     texts = TEXTS if local.texts != "none" else None
     interaction = interaction_of("llama", client, local, prompting=Prompting(texts))
@@ -162,7 +162,7 @@ def test_states_and_their_gradients_are_those_of_plain_autograd(client: ScorerCl
     same_gradients(ours, reference, unmoved=set() if local.vectors else {"relations"})
 
 
-def test_a_description_that_was_cut_here_reads_as_the_whole_one(client: ScorerClient) -> None:
+def test_a_description_that_was_cut_here_reads_as_the_whole_one(client: RemoteModel) -> None:
     """The scorer cuts by tokens, of which no word has less than one."""
     told = " ".join(f"w{number}" for number in range(200))
     local = LocalSettings(texts="descriptions", vectors=False)
@@ -187,9 +187,7 @@ POINTWISE: dict[str, dict[str, Any]] = {
 }
 
 
-def pointwise(
-    client: ScorerClient, form: dict[str, Any]
-) -> tuple[PointwiseLlama, LocalSettings, SlotTexts | None, int]:
+def pointwise(client: RemoteModel, form: dict[str, Any]) -> tuple[PointwiseLlama, LocalSettings, SlotTexts | None, int]:
     local = LocalSettings(**form)
     texts = TEXTS if local.texts != "none" else None
     interaction = interaction_of("llama", client, local, prompting=Prompting(texts))
@@ -199,7 +197,7 @@ def pointwise(
 
 @pytest.mark.parametrize("form", POINTWISE)
 def test_ranking_asks_for_every_triple(
-    client: ScorerClient, model: Any, form: str, monkeypatch: pytest.MonkeyPatch
+    client: RemoteModel, model: Any, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainer.interactions.llama_pointwise.TRIPLES_AT_ONCE", 7)
     interaction, local, texts, dim = pointwise(client, POINTWISE[form])
@@ -226,7 +224,7 @@ def of_pairs(name: str, scores: Tensor, local: LocalSettings) -> Tensor:
 @pytest.mark.parametrize("loss", ["self_adversarial", "margin_ranking", "cross_entropy"])
 @pytest.mark.parametrize("most", [1 << 14, 8])
 def test_a_step_and_its_gradient_are_those_of_plain_autograd(
-    client: ScorerClient, model: Any, form: str, loss: str, most: int, monkeypatch: pytest.MonkeyPatch
+    client: RemoteModel, model: Any, form: str, loss: str, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where it takes several calls."""
     limits = client.info.limits.model_copy(update={"max_prompts": most})
@@ -259,7 +257,7 @@ def test_a_step_and_its_gradient_are_those_of_plain_autograd(
     same_gradients(trained.tables, reference, unmoved=set())
 
 
-def test_one_step_is_one_call(client: ScorerClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_step_is_one_call(client: RemoteModel, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     call: Callable[..., bytes] = client.service.tensors
     monkeypatch.setattr(client.service, "tensors", lambda m, path, body: asked.append(path) or call(m, path, body))

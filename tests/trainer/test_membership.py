@@ -10,12 +10,12 @@ from protocol.members import JoinReply, JoinRequest, KeyRotation
 from protocol.problems import Conflict, Forbidden, ProblemError, Unauthorized
 from protocol.rounds import RoundView
 from protocol.signatures import Signer, proves, read_signature
-from trainer.coordinator import Coordinator
+from trainer.clients.coordinator import Coordinator
+from trainer.clients.service import Service
 from trainer.graph import Graph
 from trainer.home import Home
 from trainer.keys import begin_rotation, present_key
 from trainer.membership import NotInvited, NotMember, NotRotated, join, leave, opaque_order, rotate, sign
-from trainer.service import Service
 
 from .stand_in import INVITATION, StandIn, coordinator
 from .support import DROP, Loopback, Reply, loopback

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from protocol.info import Info, Limits, TemplateInfo
 from protocol.messages import Usage
 from protocol.scoring import ScoreReply, ScoreRequest
+from trainer.clients.service import Service
 from trainer.local import unheard
-from trainer.service import Service
 
 from .support import Loopback, Reply, loopback
 

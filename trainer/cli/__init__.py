@@ -15,6 +15,7 @@ from protocol.problems import InvalidRequest, ProblemError
 from trainer.checkpoints import HomeUnusable
 from trainer.cli import client, data, models, operator
 from trainer.cli.experiment import experiment
+from trainer.clients.service import ClockWrong, ServiceUnreachable
 from trainer.devices import DeviceMissing
 from trainer.files import Damaged
 from trainer.graph import DataError
@@ -23,9 +24,8 @@ from trainer.keys import KeyUnusable
 from trainer.membership import NotInvited, NotMember, NotRotated
 from trainer.processes import ProcessFailed, stop_on_sigterm
 from trainer.ranking import ScoresNotFinite
+from trainer.remote_model import WrongScorer
 from trainer.saved import ModelMissing
-from trainer.scorer import WrongScorer
-from trainer.service import ClockWrong, ServiceUnreachable
 from trainer.sharing import NotShared
 from trainer.training import TrainingDiverged
 

@@ -33,9 +33,9 @@ from trainer.cli.options import (
     Vectors,
     local_options,
 )
+from trainer.clients.coordinator import Coordinator
 from trainer.commands import operator
 from trainer.commands.operator import OperatorAt
-from trainer.coordinator import Coordinator
 from trainer.inputs import ScorerAt
 
 console = Console()

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from protocol.keys import MIN_KEY_BYTES
 from protocol.trainings import Share, TrainingSettings
-from trainer.coordinator import Coordinator
+from trainer.clients.coordinator import Coordinator
+from trainer.clients.service import Service
 from trainer.devices import usable_device
 from trainer.federation import Participant
 from trainer.home import Home
@@ -21,7 +22,6 @@ from trainer.membership import join, leave, opaque_order, rotate, sign
 from trainer.prompting import Prompting, prompting_of
 from trainer.reports import Report
 from trainer.results import table
-from trainer.service import Service
 from trainer.sharing import TextsConsent, relation_columns, shared_dense
 
 

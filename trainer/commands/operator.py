@@ -15,11 +15,11 @@ from protocol.members import ClientSummary
 from protocol.presets import PresetName
 from protocol.rounds import TrainingSummary
 from protocol.trainings import InteractionName
-from trainer.coordinator import Coordinator
+from trainer.clients.coordinator import Coordinator
+from trainer.clients.service import Service
 from trainer.files import whole
 from trainer.inputs import ScorerAt, UsageError, progress, scorer_for, secret_in, wanted_training
 from trainer.reports import Report
-from trainer.service import Service
 
 SHOWN_DIGITS = 12
 """Of a client's id in a table: enough to tell clients apart, and to name one."""

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from protocol.messages import HEAD, TAIL
 from protocol.rounds import Metrics, SideName
+from trainer.clients.service import Service
 from trainer.collection import restricted
 from trainer.dataset import texts_of
 from trainer.graph import DataError, Graph
@@ -18,7 +19,6 @@ from trainer.judge import Judge, JudgeReadout, TextsName, Words
 from trainer.reranking import Reranked, rerank
 from trainer.results import COLUMNS, ties, write
 from trainer.saved import SavedModel
-from trainer.service import Service
 
 RANKINGS = ("alone", "reranked", "mixture")
 SIDES: tuple[SideName, ...] = ("both", "head", "tail")

@@ -17,7 +17,7 @@ from trainer.devices import usable_device
 from trainer.experiments.data import Clients
 from trainer.experiments.schema import Experiment, Variant
 from trainer.inputs import UsageError, wanted_training
-from trainer.scorer import ScorerClient
+from trainer.remote_model import RemoteModel
 
 Kind = Literal["federated", "federation", "collection", "isolation"]
 """A `federated` training ends with isolation, federation and fusion; the others give the mode that they are called."""
@@ -72,7 +72,7 @@ class Run:
         return 1 if self.kind == "collection" else len(self.clients.folders)
 
 
-def plan(experiment: Experiment, data: Mapping[tuple[str, int], Clients], scorer: ScorerClient | None) -> list[Run]:
+def plan(experiment: Experiment, data: Mapping[tuple[str, int], Clients], scorer: RemoteModel | None) -> list[Run]:
     """All runs, seed by seed, so that a table with all rows comes early.
 
     Args:
@@ -111,7 +111,7 @@ def _kinds(wanted: list[Mode]) -> list[tuple[Kind, tuple[Mode, ...]]]:
     return [(kind, modes) for kind, modes in found.items() if modes]
 
 
-def _settings(name: str, variant: Variant, seed: int, clients: int, scorer: ScorerClient | None) -> TrainingSettings:
+def _settings(name: str, variant: Variant, seed: int, clients: int, scorer: RemoteModel | None) -> TrainingSettings:
     assert variant.interaction is not None  # the experiment has seen to it
     given = variant.settings()
     local = given.pop("local", {})

@@ -11,7 +11,8 @@ from pathlib import Path
 from protocol.members import ClientSummary
 from protocol.rounds import Mode, RoundSummary
 from protocol.trainings import TrainingSettings, model_tensors
-from trainer.coordinator import Coordinator
+from trainer.clients.coordinator import Coordinator
+from trainer.clients.service import Service
 from trainer.experiments import secrets
 from trainer.experiments.job import Job
 from trainer.experiments.plan import Run
@@ -21,7 +22,6 @@ from trainer.inputs import ScorerAt, secret_in
 from trainer.processes import Child, Processes, ProcessFailed
 from trainer.reports import Report, unheard
 from trainer.results import ClientResult, read_results
-from trainer.service import Service
 
 PAUSE_SECONDS = 2.0
 """Between two looks at whether the coordinator has paused the training."""

@@ -1,6 +1,6 @@
 """What a frozen LLaMA is asked, and what it answers: the scorer's routes as `llama` calls them.
 
-`trainer.scorer` asks them over HTTP; the interactions know no more of the model than this.
+`trainer.remote_model` asks them over HTTP; the interactions know no more of the model than this.
 """
 
 from collections.abc import Sequence

@@ -9,9 +9,8 @@ import pytest
 
 from protocol.problems import KINDS, Busy, NotFound, NotReady, ProblemError, StorageFull, Unauthorized
 from protocol.signatures import Signer, content_digest, public_bytes, read_signature, verify
-from trainer.service import ClockWrong, Service, ServiceUnreachable
-
-from .support import DROP, Loopback, Reply, loopback
+from tests.trainer.support import DROP, Loopback, Reply, loopback
+from trainer.clients.service import ClockWrong, Service, ServiceUnreachable
 
 OK: Reply = (200, b"fine")
 

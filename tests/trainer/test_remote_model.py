@@ -16,12 +16,12 @@ from protocol.encoding import ENCODE_GRADIENT_TENSORS, ENCODE_TENSORS, EncodeHea
 from protocol.info import Info, Limits, TemplateInfo, combined_hash
 from protocol.problems import Busy, InvalidRequest, NotReady
 from protocol.trainings import LocalSettings, ScorerIdentity
+from trainer.clients.service import Service
 from trainer.inputs import UsageError, wanted_training
 from trainer.interactions import Llama
 from trainer.interactions.llama_calls import EncoderCall, Slots
 from trainer.prompting import Prompting
-from trainer.scorer import ScorerClient, WrongScorer
-from trainer.service import Service
+from trainer.remote_model import RemoteModel, WrongScorer
 from trainer.slot_texts import SlotTexts
 from trainer.texts import Text
 
@@ -82,7 +82,7 @@ def test_a_batch_over_the_scorers_limits_goes_in_several_calls(monkeypatch: pyte
         )
         with loopback(tiny_scorer) as server, Service("scorer", server.url, None, print) as service:
             tables = tables_of(torch.float32)
-            query = Llama(ScorerClient(service), LOCAL).query(tables, batch(ASKED))
+            query = Llama(RemoteModel(service), LOCAL).query(tables, batch(ASKED))
             query.square().sum().backward()
             calls = -(-len(query) // most)
             assert [path for _, path, _, _ in server.seen].count("/encode") == calls
@@ -109,7 +109,7 @@ def header(server: Loopback) -> EncodeHeader:
 
 def test_a_query_over_http_and_its_gradient_are_those_in_process(service: Service) -> None:
     found = {}
-    for name, encoder in (("http", ScorerClient(service)), ("here", TinyEncoder(SLOTS))):
+    for name, encoder in (("http", RemoteModel(service)), ("here", TinyEncoder(SLOTS))):
         tables = tables_of(torch.float32)
         query = Llama(encoder, LOCAL).query(tables, batch(ASKED))
         query.square().sum().backward()
@@ -120,7 +120,7 @@ def test_a_query_over_http_and_its_gradient_are_those_in_process(service: Servic
 
 
 def test_no_word_goes_along_by_default(server: Loopback, service: Service) -> None:
-    Llama(ScorerClient(service), LOCAL).query(tables_of(torch.float32), batch(ASKED)).sum().backward()
+    Llama(RemoteModel(service), LOCAL).query(tables_of(torch.float32), batch(ASKED)).sum().backward()
     assert [path for _, path, _, _ in server.seen] == ["/info", "/encode", "/encode/gradient"]
     assert header(server) == EncodeHeader(templates=("query", "query_head"))
     server.seen.pop()
@@ -129,7 +129,7 @@ def test_no_word_goes_along_by_default(server: Loopback, service: Service) -> No
 
 @pytest.mark.parametrize("layer", ["middle", 1])
 def test_the_layer_of_the_training_is_read_forth_and_back(server: Loopback, service: Service, layer: Layer) -> None:
-    Llama(ScorerClient(service), LOCAL.model_copy(update={"layer": layer})).query(
+    Llama(RemoteModel(service), LOCAL.model_copy(update={"layer": layer})).query(
         tables_of(torch.float32), batch(ASKED)
     ).sum().backward()
     assert [path for _, path, _, _ in server.seen] == ["/info", "/encode", "/encode/gradient"]
@@ -140,7 +140,7 @@ def test_the_layer_of_the_training_is_read_forth_and_back(server: Loopback, serv
 
 @pytest.mark.parametrize("layer", [1, 2])
 def test_a_layer_that_the_model_lacks_is_refused(service: Service, layer: int) -> None:
-    scorer = ScorerClient(service)
+    scorer = RemoteModel(service)
     if layer == INFO.layers:
         assert wanted_training("llama", {}, {"layer": layer}).settings(scorer).local.layer == layer
     else:
@@ -150,12 +150,12 @@ def test_a_layer_that_the_model_lacks_is_refused(service: Service, layer: int) -
 
 def test_what_is_ranked_need_not_be_kept_by_the_scorer(server: Loopback, service: Service) -> None:
     with torch.no_grad():
-        Llama(ScorerClient(service), LOCAL).query(tables_of(torch.float32), batch(ASKED))
+        Llama(RemoteModel(service), LOCAL).query(tables_of(torch.float32), batch(ASKED))
     assert not header(server).keep
 
 
 def test_texts_belong_to_their_rows(server: Loopback, service: Service) -> None:
-    llama = Llama(ScorerClient(service), LOCAL, Prompting(TEXTS))
+    llama = Llama(RemoteModel(service), LOCAL, Prompting(TEXTS))
     llama.query(tables_of(torch.float32), batch(ASKED)).sum().backward()
     sent = header(server).model_dump(exclude_unset=True)
     assert sent["entity_texts"] == {0: {"name": "e2"}, 1: {"name": "e5", "description": "of e5"}}
@@ -167,7 +167,7 @@ VERDICT = LocalSettings(readout="verdict")
 
 def test_a_scorer_that_cannot_be_read_so_is_named(service: Service) -> None:
     with pytest.raises(WrongScorer, match="no template 'triple' for the readout `verdict`; it has none"):
-        ScorerClient(service).identity(VERDICT)
+        RemoteModel(service).identity(VERDICT)
 
 
 @pytest.mark.parametrize("then", ["h1", "h2"])
@@ -180,21 +180,21 @@ def test_a_training_of_triples_is_fixed_to_their_template(monkeypatch: pytest.Mo
 
     serve("h1")
     with loopback(tiny_scorer) as server, Service("scorer", server.url, None, print) as service:
-        wanted = ScorerClient(service).identity(VERDICT)
+        wanted = RemoteModel(service).identity(VERDICT)
         assert wanted.query_hash == "h1"
         serve(then)
         if then == "h1":
-            ScorerClient(service).require(wanted, VERDICT)
+            RemoteModel(service).require(wanted, VERDICT)
         else:
             with pytest.raises(WrongScorer, match="query_hash differ"):
-                ScorerClient(service).require(wanted, VERDICT)
+                RemoteModel(service).require(wanted, VERDICT)
 
 
 BARE = LocalSettings(templates=["bare", "bare_head"])
 
 
 def test_a_training_asks_with_the_templates_that_it_names(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    scorer, asked = ScorerClient(service), combined_hash(["h-bare", "h-bare_head"])
+    scorer, asked = RemoteModel(service), combined_hash(["h-bare", "h-bare_head"])
     assert scorer.identity(BARE).query_hash == asked
     with pytest.raises(WrongScorer, match="query_hash differ"):
         scorer.require(scorer.identity(LOCAL), BARE)
@@ -215,11 +215,11 @@ def test_a_training_asks_with_the_templates_that_it_names(service: Service, monk
 )
 def test_templates_that_the_scorer_cannot_use_are_named(service: Service, names: list[str], message: str) -> None:
     with pytest.raises(WrongScorer, match=message):
-        ScorerClient(service).identity(LocalSettings(templates=names))
+        RemoteModel(service).identity(LocalSettings(templates=names))
 
 
 def test_a_training_with_descriptions_is_fixed_to_where_they_are_cut(service: Service) -> None:
-    scorer, told = ScorerClient(service), LocalSettings(texts="descriptions")
+    scorer, told = RemoteModel(service), LocalSettings(texts="descriptions")
     wanted = scorer.identity(told)
     assert (wanted.description_tokens, scorer.identity(LOCAL).description_tokens) == (64, None)
     with pytest.raises(WrongScorer, match="description_tokens differ"):
@@ -228,7 +228,7 @@ def test_a_training_with_descriptions_is_fixed_to_where_they_are_cut(service: Se
 
 @pytest.mark.parametrize("change", [{}, {"model": "the same weights under another name"}])
 def test_the_scorer_of_the_training_is_accepted(service: Service, change: dict[str, str]) -> None:
-    scorer = ScorerClient(service)
+    scorer = RemoteModel(service)
     scorer.require(scorer.identity(LOCAL).model_copy(update=change), LOCAL)
 
 
@@ -237,7 +237,7 @@ def test_the_scorer_of_the_training_is_accepted(service: Service, change: dict[s
     [{"revision": "r2"}, {"dtype": "float16"}, {"quantization": "4bit"}, {"query_hash": "q2"}, {"hidden": HIDDEN + 1}],
 )
 def test_another_scorer_is_refused_with_what_differs(service: Service, change: dict[str, object]) -> None:
-    scorer = ScorerClient(service)
+    scorer = RemoteModel(service)
     wanted = ScorerIdentity.model_validate(scorer.identity(LOCAL).model_dump() | change)
     with pytest.raises(WrongScorer, match=next(iter(change))) as refusal:
         scorer.require(wanted, LOCAL)
@@ -251,7 +251,7 @@ def test_a_reply_of_the_wrong_size_is_refused(shape: tuple[int, int]) -> None:
         return tiny_scorer(path, body) if path == "/info" else (200, reply)
 
     with loopback(wrong) as server, Service("scorer", server.url, None, print) as service:
-        llama = Llama(ScorerClient(service), LOCAL)
+        llama = Llama(RemoteModel(service), LOCAL)
         with pytest.raises(InvalidRequest, match="states"):
             llama.query(tables_of(torch.float32), batch(ASKED))
 
@@ -260,7 +260,7 @@ def test_a_reply_of_the_wrong_size_is_refused(shape: tuple[int, int]) -> None:
 def test_a_scorer_that_comes_back_with_another_model_is_noticed(
     service: Service, monkeypatch: pytest.MonkeyPatch, change: dict[str, str]
 ) -> None:
-    query = Llama(ScorerClient(service), LOCAL).query(tables_of(torch.float32), batch(ASKED))
+    query = Llama(RemoteModel(service), LOCAL).query(tables_of(torch.float32), batch(ASKED))
     monkeypatch.setattr(sys.modules[__name__], "MADE_BY", MADE_BY | change)
     with pytest.raises(WrongScorer, match="another model"):
         query.sum().backward()
@@ -278,7 +278,7 @@ def trained_by(url: str) -> list[torch.Tensor]:
     """A query and its gradients over HTTP, as one batch of a training."""
     with Service("scorer", url, None, lambda text: None, give_up_after=5) as service:
         tables = tables_of(torch.float32)
-        query = Llama(ScorerClient(service), LOCAL).query(tables, batch(ASKED))
+        query = Llama(RemoteModel(service), LOCAL).query(tables, batch(ASKED))
         query.square().sum().backward()
         return [query.detach(), *(t.grad for t in leaves(tables).values() if t.grad is not None)]
 
@@ -366,7 +366,7 @@ def test_limits_of_a_scorer_that_was_started_anew_hold_from_then_on(
 STAND_IN = """
 import sys
 from tests.trainer.support import loopback
-from tests.trainer.test_scorer import tiny_scorer
+from tests.trainer.test_remote_model import tiny_scorer
 with loopback(tiny_scorer) as server:
     print(server.url, flush=True)
     sys.stdin.read()

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from protocol import tensors
 from protocol.encoding import ENCODE_GRADIENT_REPLY_TENSORS, ENCODE_REPLY_TENSORS
 from protocol.forms import TrainedReadout
-from protocol.info import Info, combined_hash
+from protocol.info import combined_hash
 from protocol.problems import BodyTooLarge, InvalidRequest, NotFound
 from protocol.scoring import SCORE_GRADIENT_REPLY_TENSORS, SCORE_REPLY_TENSORS, Loss
 from protocol.trainings import LocalSettings, ScorerIdentity
+from trainer.clients.scorer import Scorer
+from trainer.clients.service import Service
 from trainer.interactions.llama_calls import EncoderCall, Floats, ScoreCall
 from trainer.scorer_bodies import encode_body, parts, score_body
-from trainer.service import Service
 
 IDLE_SECONDS = 4.0
 """Less than a connection is kept for: a scorer that is started anew in a shorter while breaks it, which is noticed."""
@@ -44,7 +45,7 @@ class Gradients:
         self.relations[rows[1]] += found[1]
 
 
-class ScorerClient:
+class RemoteModel:
     """A `FrozenModel` that asks the scorer service.
 
     Args:
@@ -55,8 +56,8 @@ class ScorerClient:
     """
 
     def __init__(self, service: Service) -> None:
-        self.service = service
-        self._known, self.info = service.failures, self._ask()
+        self._scorer, self.service = Scorer(service), service
+        self._known, self.info = service.failures, self._scorer.info()
         self._called = time.monotonic()
         self.hidden = self.info.hidden
 
@@ -196,7 +197,7 @@ class ScorerClient:
             self._ask_again()  # it may have been started anew meanwhile, without a call that failed
         self._called = time.monotonic()
         try:
-            arrays, message = tensors.decode(self.service.tensors("POST", path, body), specs, sizes)
+            arrays, message = self._scorer.tensors(path, body, specs, sizes)
         except NotFound as error:
             raise WrongScorer(f"there is no scorer at {self.service.url} any more: {error.detail}") from error
         except (BodyTooLarge, InvalidRequest):
@@ -210,16 +211,13 @@ class ScorerClient:
         return arrays, message
 
     def _ask_again(self) -> None:
-        now = self._ask()
+        now = self._scorer.info()
         if any(getattr(now, field) != getattr(self.info, field) for field in _EXACTLY) or any(
             now.templates.get(name) != template for name, template in self.info.templates.items()
         ):
             raise self._another()
         # Its limits may have changed.
         self._known, self.info = self.service.failures, now
-
-    def _ask(self) -> Info:
-        return Info.model_validate_json(self.service.json("GET", "/info"))
 
     def _another(self) -> WrongScorer:
         return WrongScorer(

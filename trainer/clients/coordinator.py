@@ -1,8 +1,10 @@
-"""The coordinator as a client or an operator sees it."""
+"""The coordinator's routes as typed calls, of clients and of operators."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO
+from types import TracebackType
+from typing import Any, BinaryIO, Self
 
+import numpy as np
 from numpy.typing import NDArray
 
 from protocol import tensors
@@ -18,8 +20,8 @@ from protocol.rounds import (
 )
 from protocol.trainings import WIRE_DTYPES, TrainingSettings, model_tensors
 from protocol.watching import Pass
-from trainer.model import Array
-from trainer.service import Service
+from trainer.clients.service import Service
+from trainer.reports import Report, unheard
 
 POLL_SECONDS = 25
 ANSWER_SECONDS = 35
@@ -36,6 +38,21 @@ class Coordinator:
 
     def __init__(self, service: Service) -> None:
         self.service = service
+
+    @classmethod
+    def at(cls, url: str, operator_token: str | None = None, report: Report = unheard) -> Self:
+        """The coordinator at an address, for an operator. Clients have a `Service` with a `Signer` of their key.
+
+        Raises:
+            ServiceUnreachable: The address is not a URL.
+        """
+        return cls(Service("coordinator", url, operator_token, report))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.service.close()
 
     def join(self, request: JoinRequest, invitation: str | None) -> JoinReply:
         """Become a client, with the invitation token where the key is not on the coordinator's list."""
@@ -57,7 +74,9 @@ class Coordinator:
         body = self.service.json("GET", "/round", seconds=seconds, wait=wait, after=after)
         return RoundView.model_validate_json(body)
 
-    def embeddings(self, version: int, settings: TrainingSettings, entities: int, relations: int) -> dict[str, Array]:
+    def embeddings(
+        self, version: int, settings: TrainingSettings, entities: int, relations: int
+    ) -> dict[str, NDArray[np.float32]]:
         """This client's share of a version, as `model_tensors` lists it: writable float32 copies."""
         body = self.service.tensors("GET", f"/round/{version}/embeddings")
         arrays, _ = tensors.decode(body, model_tensors(settings, entities, relations))
