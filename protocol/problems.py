@@ -28,6 +28,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 MEDIA_TYPE = "application/problem+json"
+PAGES = "/problems"
+"""Below it, a service has a page of each kind."""
 LONGEST_WAIT = 3600
 """Seconds: a service that asks to be left alone for longer is not believed."""
 
@@ -56,7 +58,7 @@ class Problem(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    type: str = Field(description="Stable name of the kind of problem, a URN.")
+    type: str = Field(description="Stable name of the kind of problem: the path of its page at the service.")
     title: str = Field(description="The kind of problem in words.")
     status: int = Field(description="The HTTP status code.")
     detail: Echo = Field(description="What went wrong in this request, and the way out.")
@@ -64,11 +66,18 @@ class Problem(BaseModel):
 
 
 class ProblemError(Exception):
-    """A refusal. Subclasses fix the status; `detail` says what went wrong this time and the way out."""
+    """The service failed on a request that it should have answered.
+
+    Every other refusal is a subclass. Subclasses fix the status; `detail` says what went wrong this time and the way
+    out, `mend` what to do about problems of this kind.
+    """
 
     status: ClassVar[int] = 500
     kind: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "The service failed"
+    mend: ClassVar[str] = (
+        "Try again; if it goes on, look at the service's log for the reply's `X-Request-Id`, and report it."
+    )
 
     def __init__(self, detail: str, /, *, errors: list[FieldError] | None = None, **extra: Any) -> None:
         super().__init__(detail)
@@ -76,10 +85,20 @@ class ProblemError(Exception):
         self.errors = errors or []
         self.extra = extra
 
+    @classmethod
+    def meaning(cls) -> str:
+        """What problems of this kind are, in a sentence or two."""
+        return (cls.__doc__ or "").partition("\n\n")[0].strip()
+
+    @classmethod
+    def page(cls) -> str:
+        """The `type` of its documents: where the service that sends one explains it, and how to mend it."""
+        return f"{PAGES}/{cls.kind}"
+
     def document(self) -> Problem:
         """The problem document to send; `extra` becomes members of its own, as RFC 9457 allows."""
         return Problem(
-            type=f"urn:tripleherd:problem:{self.kind}",
+            type=self.page(),
             title=self.title,
             status=self.status,
             detail=self.detail,
@@ -97,6 +116,11 @@ class Unauthorized(ProblemError):
     """No token or signature, or one that nobody was given or is not of now."""
 
     status, kind, title = 401, "unauthorized", "A valid token or signature is needed"
+    mend = (
+        "Operators send `Authorization: Bearer <token>` with the coordinator's operators' token; clients sign "
+        "every request (RFC 9421) with the key that they joined with, anew for each attempt, and by a clock "
+        "that is right. A scorer with an API key takes that key as bearer token."
+    )
 
     @property
     def headers(self) -> dict[str, str]:
@@ -108,54 +132,79 @@ class OverBudget(ProblemError):
     """What may be spent on another server is spent."""
 
     status, kind, title = 402, "over-budget", "The cost cap is reached"
+    mend = "Raise `SCORER_OPENAI_MAX_COST` and start the scorer anew, or ask less."
 
 
 class Forbidden(ProblemError):
     """A valid token for something else."""
 
     status, kind, title = 403, "forbidden", "This token does not allow that"
+    mend = (
+        "Use the token or key that the route asks for: operators' routes take the operators' token, clients' "
+        "routes a member's signature. A client that was removed cannot come back; one that has left joins "
+        "again."
+    )
 
 
 class NotFound(ProblemError):
     """No such route, training or round."""
 
     status, kind, title = 404, "not-found", "Not found"
+    mend = (
+        "Look at the path, and at the id or number in it: `GET /docs` lists the routes, `GET /rounds` the "
+        "trainings and rounds."
+    )
 
 
 class MethodNotAllowed(ProblemError):
     """The route exists for another method."""
 
     status, kind, title = 405, "method-not-allowed", "This method is not allowed here"
+    mend = "Use a method that `GET /docs` lists for this path."
 
 
 class TooSlow(ProblemError):
     """The body did not arrive in time."""
 
     status, kind, title = 408, "too-slow", "The request took too long to arrive"
+    mend = "Send the body faster, or less in one call; whoever runs the service can raise its `BODY_SECONDS`."
 
 
 class Conflict(ProblemError):
     """The request contradicts what is stored."""
 
     status, kind, title = 409, "conflict", "The request contradicts what is stored"
+    mend = (
+        "Look at what stands (`GET /round`, `GET /rounds`) and decide anew: a round that has closed takes no "
+        "update, one training runs at a time, and what was stored for a round is not replaced."
+    )
 
 
 class BodyTooLarge(ProblemError):
     """The body, or the batch in it, is over a limit."""
 
     status, kind, title = 413, "body-too-large", "The request is over a limit"
+    mend = (
+        "Send less in one call: the reply names the limit, `/info` of a scorer lists all of its limits. "
+        "Whoever runs the service can raise them."
+    )
 
 
 class WrongMediaType(ProblemError):
     """A body in a format that the route does not read."""
 
     status, kind, title = 415, "wrong-media-type", "The body's media type is not read here"
+    mend = (
+        "Send `Content-Type: application/json` or `application/safetensors`, whichever the route reads, and "
+        "no `Content-Encoding`."
+    )
 
 
 class InvalidRequest(ProblemError):
     """A field is missing, malformed, non-finite or out of bounds."""
 
     status, kind, title = 422, "invalid-request", "A field of the request is invalid"
+    mend = "Mend the fields that `errors` names; each message says what is taken."
 
     @classmethod
     def of(cls, field: str, message: str) -> "InvalidRequest":
@@ -182,12 +231,17 @@ class ModelFailed(ProblemError):
     """The model could not process a valid request."""
 
     status, kind, title = 424, "model-failed", "The model failed"
+    mend = (
+        "Look at the scorer's log: the model ran out of memory, or another server that it asks answered with "
+        "an error. Send less at once, or try again."
+    )
 
 
 class Busy(ProblemError):
     """The queue is full; try again after `retry_after` seconds."""
 
     status, kind, title = 429, "busy", "The service is busy"
+    mend = "Wait for as many seconds as `Retry-After` says, and send the same request again."
 
     def __init__(self, detail: str, *, retry_after: int = 1) -> None:
         super().__init__(detail, retry_after=retry_after)
@@ -203,12 +257,14 @@ class NotReady(ProblemError):
     """The service is starting, or lost what it depends on."""
 
     status, kind, title = 503, "not-ready", "The service is not ready"
+    mend = "Wait until `GET /ready` answers 200 and try again; if it does not, the detail says what is missing."
 
 
 class StorageFull(ProblemError):
     """The disk is full; nothing of the request was kept, and it can be repeated once there is room."""
 
     status, kind, title = 507, "storage-full", "There is no room to keep this"
+    mend = "Make room on the service's disk, and send the same request again: nothing of it was kept."
 
 
 KINDS: dict[int, type[ProblemError]] = {

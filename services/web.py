@@ -7,11 +7,10 @@ responses is `install`.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import iterate_in_threadpool
 from starlette.exceptions import HTTPException
@@ -25,7 +24,6 @@ from protocol.problems import (
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
-    Problem,
     ProblemError,
     TooSlow,
     WrongMediaType,
@@ -186,61 +184,3 @@ def parse_json(model: type[Model], body: bytes) -> Model:
         return model.model_validate_json(body)
     except ValidationError as error:
         raise InvalidRequest.from_validation(error) from error
-
-
-def problems(*kinds: type[ProblemError]) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that may refuse in these ways, each with an example, for the OpenAPI page."""
-    return {kind.status: _problem_response(kind) for kind in kinds}
-
-
-def _problem_response(kind: type[ProblemError]) -> dict[str, Any]:
-    example = {
-        "type": f"urn:tripleherd:problem:{kind.kind}",
-        "title": kind.title,
-        "status": kind.status,
-        "detail": (kind.__doc__ or "").strip(),
-    }
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {"description": kind.title, "content": {MEDIA_TYPE: {"schema": schema, "example": example}}}
-
-
-def body_of(model: type[BaseModel], examples: dict[str, Any], *, tensors: str | None = None) -> dict[str, Any]:
-    """The `openapi_extra` of a route that reads its own body: JSON of `model`, and safetensors where described."""
-    ref = {"$ref": f"#/components/schemas/{model.__name__}"}
-    content: dict[str, Any] = {JSON: {"schema": ref, "examples": {k: {"value": v} for k, v in examples.items()}}}
-    if tensors:
-        content["application/safetensors"] = binary(tensors)
-    return {"requestBody": {"required": True, "content": content}}
-
-
-def binary(description: str) -> dict[str, Any]:
-    """The OpenAPI media type object of a safetensors body."""
-    return {"schema": {"type": "string", "format": "binary", "description": description}}
-
-
-def install_openapi(app: FastAPI, models: Sequence[type[BaseModel]]) -> None:
-    """Make `app.openapi` add the schemas of models that routes read by hand, and of `Problem`."""
-    every: list[type[BaseModel]] = [Problem, *models]
-
-    def build() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            document = get_openapi(
-                title=app.title,
-                version=app.version,
-                description=app.description,
-                routes=app.routes,
-                tags=app.openapi_tags,
-            )
-            template = "#/components/schemas/{model}"
-            schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            for model in every:
-                schema = model.model_json_schema(ref_template=template)
-                schemas.update(schema.pop("$defs", {}))
-                schemas[model.__name__] = schema
-            # Every body is checked by this project's own handlers, which answer problem documents.
-            for name in ("HTTPValidationError", "ValidationError"):
-                schemas.pop(name, None)
-            app.openapi_schema = document
-        return app.openapi_schema
-
-    app.openapi = build  # type: ignore[method-assign]  # the way FastAPI documents

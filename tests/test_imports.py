@@ -11,13 +11,22 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 OURS = {"protocol", "services", "trainer", "tools", "tests", "benchmarks"}
-SHARED = {"services.logs", "services.metrics", "services.settings", "services.tokens", "services.web"}
+SHARED = {
+    "services.logs",
+    "services.metrics",
+    "services.problem_pages",
+    "services.settings",
+    "services.tokens",
+    "services.web",
+}
 ALLOWED = {
     "protocol": {"protocol"},
     "services/scorer": {"protocol", "services.scorer", *SHARED},
     "services/coordinator": {"protocol", "services.coordinator", *SHARED},
     "services/logs.py": {"protocol", "services.logs", "services.web"},
     "services/metrics.py": {"protocol", "services.logs"},
+    "services/openapi.py": {"protocol", "services.web"},
+    "services/problem_pages.py": {"protocol", "services.openapi"},
     "services/web.py": {"protocol", "services.web"},
     "services/settings.py": {"services.settings"},
     "services/tokens.py": {"services.tokens"},

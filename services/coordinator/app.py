@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from sqlalchemy.exc import SQLAlchemyError
 
-from services import logs
+from services import logs, problem_pages
 from services.coordinator import health, openapi
 from services.coordinator.faults import install_faults
 from services.coordinator.identity.gate import Gate
@@ -23,8 +23,9 @@ from services.coordinator.routes import members, operators, page, rounds, sessio
 from services.coordinator.settings import CoordinatorSettings
 from services.coordinator.shutdown import release_on_signal
 from services.coordinator.store.store import Store, StoreUnusable, open_store
+from services.openapi import install_openapi, operation_id
 from services.settings import read_settings
-from services.web import install, install_openapi
+from services.web import install
 
 _DESCRIPTION = """
 Federated knowledge graph embeddings (FedE): clients train entity embeddings on graphs that stay with them, and the
@@ -66,6 +67,7 @@ def build_app(settings: CoordinatorSettings, store: Store) -> FastAPI:
         description=_DESCRIPTION,
         openapi_tags=_TAGS,
         lifespan=_lifespan,
+        generate_unique_id_function=operation_id,
     )
     app.state.settings = settings
     app.state.store = store
@@ -75,6 +77,7 @@ def build_app(settings: CoordinatorSettings, store: Store) -> FastAPI:
     app.state.scorer = ScorerWatch(settings.scorer, settings.scorer_key()) if settings.scorer else None
     for part in (members, rounds, operators, page, sessions, health):
         app.include_router(part.router)
+    app.include_router(problem_pages.router, tags=["service"])
     app.mount("/page", page.STATIC)
     install(app)
     install_faults(app)

@@ -14,7 +14,7 @@ from services.coordinator.metrics import Metrics
 from services.coordinator.routes.common import StoreDep, WorkerDep
 from services.coordinator.store import queries
 from services.coordinator.store.store import Store
-from services.web import problems
+from services.openapi import problems
 
 PROBE_SECONDS = 1.0
 
@@ -48,7 +48,7 @@ class Probe:
             self._well = time.monotonic()
 
 
-@router.get("/health")
+@router.get("/health", summary="Is the process alive?")
 async def health(request: Request) -> Status:
     """The process lives, and so does the worker that advances rounds."""
     if request.app.state.working.done():
@@ -56,7 +56,7 @@ async def health(request: Request) -> Status:
     return Status()
 
 
-@router.get("/ready", responses=problems(StorageFull))
+@router.get("/ready", summary="Can it work?", responses=problems(StorageFull))
 def ready(request: Request, store: StoreDep, worker: WorkerDep) -> Status:
     """The database answers, the blobs take a file, and rounds advance."""
     try:
@@ -68,7 +68,7 @@ def ready(request: Request, store: StoreDep, worker: WorkerDep) -> Status:
     return Status()
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", summary="Numbers for Prometheus", response_class=Response)
 def metrics(request: Request) -> Response:
     """Requests, refusals, bytes, rounds, phases, and how current each client is, for Prometheus."""
     numbers: Metrics = request.app.state.metrics

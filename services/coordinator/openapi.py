@@ -9,7 +9,7 @@ from protocol.rounds import Evaluation, UpdateHeader
 from protocol.tensors import MEDIA_TYPE
 from protocol.trainings import TrainingSettings
 from protocol.watching import SignIn
-from services.web import binary, body_of
+from services.openapi import binary, body_of
 
 MODELS: list[type[BaseModel]] = [JoinRequest, KeyRotation, TrainingSettings, UpdateHeader, Evaluation, SignIn]
 

@@ -30,7 +30,7 @@ from protocol.problems import (
 from protocol.ranking import RankReply, RankRequest
 from protocol.scoring import ScoreGradientReply, ScoreGradientRequest, ScoreReply, ScoreRequest
 from protocol.tensors import MEDIA_TYPE
-from services import logs, web
+from services import logs, openapi, problem_pages, web
 from services.scorer import pages
 from services.scorer.allocator import keep_memory
 from services.scorer.auth import Gate, RequireKey, read_key
@@ -42,12 +42,12 @@ from services.scorer.worker import Places
 from services.settings import read_settings
 
 CLIENT_GONE = logs.CLIENT_GONE
-NOT_ALIVE = web.problems(NotReady)
-LOCKED = web.problems(Unauthorized)
-REFUSALS = web.problems(
+NOT_ALIVE = openapi.problems(NotReady)
+LOCKED = openapi.problems(Unauthorized)
+REFUSALS = openapi.problems(
     Unauthorized, TooSlow, BodyTooLarge, WrongMediaType, InvalidRequest, ModelFailed, Busy, ProblemError, NotReady
 )
-OVER_BUDGET = web.problems(OverBudget)
+OVER_BUDGET = openapi.problems(OverBudget)
 
 
 class Status(BaseModel):
@@ -78,6 +78,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=pages.DESCRIPTION,
         openapi_tags=pages.TAGS,
         lifespan=lifespan,
+        generate_unique_id_function=openapi.operation_id,
     )
     app.state.settings = chosen
     app.state.gate = Gate(read_key(chosen))
@@ -86,7 +87,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     _add_scoring(app)
     _add_encoding(app)
     _add_status(app)
-    web.install_openapi(app, pages.MODELS)
+    app.include_router(problem_pages.router, tags=["status"])
+    openapi.install_openapi(app, pages.MODELS)
     app.add_middleware(logs.RequestLog, ended=metrics.answered)
     app.add_middleware(_PlainStartFailure)
     return app
@@ -107,7 +109,7 @@ def _add_scoring(app: FastAPI) -> None:
         summary="Score triples",
         dependencies=[RequireKey],
         responses=_replies(ScoreReply, pages.SCORE_REPLY) | OVER_BUDGET,
-        openapi_extra=web.body_of(ScoreRequest, pages.SCORE_EXAMPLES, tensors=pages.SCORE_BODY),
+        openapi_extra=openapi.body_of(ScoreRequest, pages.SCORE_EXAMPLES, tensors=pages.SCORE_BODY),
     )
     async def score(request: Request, service: ServiceDep) -> Response:
         """How plausible each triple is, as the readout reads it: a verdict, a likelihood or a number."""
@@ -119,7 +121,7 @@ def _add_scoring(app: FastAPI) -> None:
         summary="Gradients of scores",
         dependencies=[RequireKey],
         responses=_replies(ScoreGradientReply, pages.SCORE_GRADIENT_REPLY),
-        openapi_extra=web.body_of(
+        openapi_extra=openapi.body_of(
             ScoreGradientRequest, pages.SCORE_GRADIENT_EXAMPLES, tensors=pages.SCORE_GRADIENT_BODY
         ),
     )
@@ -136,7 +138,7 @@ def _add_scoring(app: FastAPI) -> None:
         summary="Rank candidates",
         dependencies=[RequireKey],
         responses=_replies(RankReply, pages.RANK_REPLY) | OVER_BUDGET,
-        openapi_extra=web.body_of(RankRequest, pages.RANK_EXAMPLES, tensors=pages.RANK_BODY),
+        openapi_extra=openapi.body_of(RankRequest, pages.RANK_EXAMPLES, tensors=pages.RANK_BODY),
     )
     async def rank(request: Request, service: ServiceDep) -> Response:
         """The best of given candidates for (head, relation, ?) or (?, relation, tail), with their realistic ranks.
@@ -153,7 +155,7 @@ def _add_encoding(app: FastAPI) -> None:
         summary="Encode queries",
         dependencies=[RequireKey],
         responses=_replies(EncodeReply, pages.ENCODE_REPLY),
-        openapi_extra=web.body_of(EncodeRequest, pages.ENCODE_EXAMPLES, tensors=pages.ENCODE_BODY),
+        openapi_extra=openapi.body_of(EncodeRequest, pages.ENCODE_EXAMPLES, tensors=pages.ENCODE_BODY),
     )
     async def encode(request: Request, service: ServiceDep) -> Response:
         """A hidden state of the model for each (entity, relation) query: one pass for all its candidates."""
@@ -165,7 +167,7 @@ def _add_encoding(app: FastAPI) -> None:
         summary="Gradients of encoded queries",
         dependencies=[RequireKey],
         responses=_replies(EncodeGradientReply, pages.GRADIENT_REPLY),
-        openapi_extra=web.body_of(EncodeGradientRequest, pages.GRADIENT_EXAMPLES, tensors=pages.GRADIENT_BODY),
+        openapi_extra=openapi.body_of(EncodeGradientRequest, pages.GRADIENT_EXAMPLES, tensors=pages.GRADIENT_BODY),
     )
     async def encode_gradient(request: Request, service: ServiceDep) -> Response:
         """d(loss)/d(vectors) for given d(loss)/d(states).
@@ -211,7 +213,7 @@ def _add_status(app: FastAPI) -> None:
 def _replies(model: type[BaseModel], layout: str) -> dict[int | str, dict[str, object]]:
     """The `responses` of a route that answers in both forms."""
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    content = {web.JSON: {"schema": schema}, MEDIA_TYPE: web.binary(layout)}
+    content = {web.JSON: {"schema": schema}, MEDIA_TYPE: openapi.binary(layout)}
     return {200: {"description": "The reply, in the form of the request", "content": content}, **REFUSALS}
 
 

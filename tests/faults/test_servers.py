@@ -73,7 +73,7 @@ def test_a_full_disk_is_told_and_the_round_goes_on_once_there_is_room(small_disk
     bodies = [member.trained(server.share(member, 1)) for member in (one, two)]
     filler = fill(small_disk)
     reply = server.put_update(one, 1, bodies[0])
-    assert (reply.status_code, reply.json()["type"]) == (507, "urn:tripleherd:problem:storage-full")
+    assert (reply.status_code, reply.json()["type"]) == (507, "/problems/storage-full")
     _until(lambda: server.http.get("/ready").status_code in (503, 507))
     assert server.http.get("/health").status_code == 200
     filler.unlink()

@@ -32,7 +32,7 @@ def test_a_problem_crosses_the_wire_as_the_same_exception(kind: type[ProblemErro
     received = problem_from_response(sent.status, body)
     assert type(received) is kind
     assert received.detail == str(received) == sent.detail
-    assert json.loads(body)["type"] == f"urn:tripleherd:problem:{kind.kind}"
+    assert json.loads(body)["type"] == f"/problems/{kind.kind}"
     assert json.loads(body)["status"] == kind.status
 
 

@@ -73,8 +73,8 @@ def overview(store: Store, training: str | None = None, other: str | None = None
         return Overview(
             view=snapshot.common,
             trainings=[training_summary(session, each) for each in trainings],
-            chosen=chosen and _chosen(session, chosen),
-            other=compared and _chosen(session, compared),
+            chosen=_chosen(session, chosen) if chosen else None,
+            other=_chosen(session, compared) if compared else None,
             crew=crew(session, chosen, snapshot, store.clock()),
         )
 

@@ -30,7 +30,8 @@ from services.coordinator.routes.common import (
     StoreDep,
     WorkerDep,
 )
-from services.web import JSON, media_type, parse_json, problems
+from services.openapi import problems
+from services.web import JSON, media_type, parse_json
 
 router = APIRouter(tags=["members"])
 ClientPath = Annotated[str, Path(max_length=100, pattern=PRINTABLE, description="The client's id.")]
@@ -38,6 +39,7 @@ ClientPath = Annotated[str, Path(max_length=100, pattern=PRINTABLE, description=
 
 @router.post(
     "/clients",
+    summary="Join",
     status_code=201,
     dependencies=[Depends(SCHEME)],
     responses=problems(*WITH_BODY),
@@ -64,13 +66,15 @@ async def join_federation(request: Request, store: StoreDep, worker: WorkerDep, 
     return reply
 
 
-@router.get("/clients", dependencies=[OperatorDep], responses=problems(*GUARDED))
+@router.get("/clients", summary="Members", dependencies=[OperatorDep], responses=problems(*GUARDED))
 def members(store: StoreDep) -> Clients:
     """All that ever joined, with what they sent and when they were seen; an operator's part."""
     return clients(store)
 
 
-@router.delete("/clients/{client}", status_code=204, responses=problems(*GUARDED, NotFound))
+@router.delete(
+    "/clients/{client}", summary="Leave, or remove a client", status_code=204, responses=problems(*GUARDED, NotFound)
+)
 async def remove_client(client: ClientPath, caller: SelfOrOperatorDep, store: StoreDep, worker: WorkerDep) -> None:
     """Leave, as the client itself, or remove it for good, as an operator. Rounds no longer wait for it."""
     await run_in_threadpool(revoke if caller.role == "operator" else leave, store, client)
@@ -79,6 +83,7 @@ async def remove_client(client: ClientPath, caller: SelfOrOperatorDep, store: St
 
 @router.put(
     "/clients/{client}/key",
+    summary="Change a client's key",
     responses=problems(*WITH_BODY),
     openapi_extra=openapi.ROTATION_BODY,
 )

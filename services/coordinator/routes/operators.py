@@ -25,12 +25,19 @@ from services.coordinator.routes.common import (
     StoreDep,
     WorkerDep,
 )
-from services.web import JSON, PiecesReply, media_type, parse_json, problems, read_body
+from services.openapi import problems
+from services.web import JSON, PiecesReply, media_type, parse_json, read_body
 
 router = APIRouter(tags=["operators"], dependencies=[OperatorDep])
 
 
-@router.post("/round", status_code=201, responses=problems(*WITH_BODY), openapi_extra=openapi.TRAINING_BODY)
+@router.post(
+    "/round",
+    summary="Start a training",
+    status_code=201,
+    responses=problems(*WITH_BODY),
+    openapi_extra=openapi.TRAINING_BODY,
+)
 async def start(request: Request, store: StoreDep, worker: WorkerDep, settings: SettingsDep) -> TrainingSummary:
     """Start a training. Its first round opens once enough clients have joined."""
     media_type(request, [JSON])
@@ -40,7 +47,7 @@ async def start(request: Request, store: StoreDep, worker: WorkerDep, settings: 
     return summary
 
 
-@router.post("/round/pause", responses=problems(*GUARDED, Conflict))
+@router.post("/round/pause", summary="Pause the training", responses=problems(*GUARDED, Conflict))
 async def pause(store: StoreDep, worker: WorkerDep) -> TrainingSummary:
     """Keep the running training as it is until it is resumed. Updates that clients have trained are still taken."""
     summary = await run_in_threadpool(pause_training, store)
@@ -48,7 +55,7 @@ async def pause(store: StoreDep, worker: WorkerDep) -> TrainingSummary:
     return summary
 
 
-@router.post("/round/resume", responses=problems(*GUARDED, Conflict))
+@router.post("/round/resume", summary="Resume the training", responses=problems(*GUARDED, Conflict))
 async def resume(store: StoreDep, worker: WorkerDep) -> TrainingSummary:
     """Go on where the training was paused, with a fresh deadline."""
     summary = await run_in_threadpool(resume_training, store)
@@ -56,7 +63,7 @@ async def resume(store: StoreDep, worker: WorkerDep) -> TrainingSummary:
     return summary
 
 
-@router.post("/round/stop", responses=problems(*GUARDED, Conflict))
+@router.post("/round/stop", summary="Stop the training", responses=problems(*GUARDED, Conflict))
 async def stop(store: StoreDep, worker: WorkerDep) -> TrainingSummary:
     """End the running training with its best version so far. Clients conclude with that version."""
     summary = await run_in_threadpool(stop_training, store)
@@ -64,7 +71,12 @@ async def stop(store: StoreDep, worker: WorkerDep) -> TrainingSummary:
     return summary
 
 
-@router.get("/model", response_class=Response, responses={**problems(*GUARDED, NotFound), 200: openapi.MODEL})
+@router.get(
+    "/model",
+    summary="The best model",
+    response_class=Response,
+    responses={**problems(*GUARDED, NotFound), 200: openapi.MODEL},
+)
 async def model(
     store: StoreDep,
     settings: SettingsDep,
@@ -77,7 +89,7 @@ async def model(
     return PiecesReply(share.pieces(), share.length, SAFETENSORS, settings.body_seconds, {"ETag": share.etag})
 
 
-@router.get("/audit", responses=problems(*GUARDED))
+@router.get("/audit", summary="The audit log", responses=problems(*GUARDED))
 def audit(
     store: StoreDep,
     before: Annotated[int | None, Query(ge=0, le=LARGEST, description="Only entries with a smaller number.")] = None,

@@ -20,7 +20,7 @@ from services.coordinator.page.curves import curves
 from services.coordinator.page.overview import overview
 from services.coordinator.page.scorer import ScorerState, ScorerWatch
 from services.coordinator.routes.common import GUARDED, LARGEST, PRINTABLE, StoreDep, WorkerDep
-from services.web import problems
+from services.openapi import problems
 
 STATIC = StaticFiles(directory=Path(__file__).parents[1] / "page" / "static")
 """What the page is made with; served below `/page`."""
@@ -34,6 +34,7 @@ OneTraining = Annotated[str | None, Query(pattern=PRINTABLE, max_length=100, des
 
 @router.get(
     "/",
+    summary="The page",
     response_class=HTMLResponse,
     responses={**problems(InvalidRequest, NotFound, NotReady), 401: openapi.SIGN_IN_PAGE},
 )
@@ -55,7 +56,13 @@ async def _state(watch: ScorerWatch | None) -> ScorerState | None:
     return await watch.state() if watch else None
 
 
-@router.get("/events", response_class=EventSourceResponse, dependencies=[WatcherDep], responses=problems(*GUARDED))
+@router.get(
+    "/events",
+    summary="Every change, as it comes",
+    response_class=EventSourceResponse,
+    dependencies=[WatcherDep],
+    responses=problems(*GUARDED),
+)
 async def events(worker: WorkerDep) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: `round`, with what `GET /round` answers an operator, now and at every change."""
     clock = asyncio.get_running_loop().time
@@ -67,7 +74,9 @@ async def events(worker: WorkerDep) -> AsyncIterator[ServerSentEvent]:
             yield ServerSentEvent(data=snapshot.common, event="round", id=str(told))
 
 
-@router.get("/curves", dependencies=[WatcherDep], responses=problems(*GUARDED, NotFound))
+@router.get(
+    "/curves", summary="Curves of a training", dependencies=[WatcherDep], responses=problems(*GUARDED, NotFound)
+)
 def training_curves(
     store: StoreDep,
     training: Annotated[

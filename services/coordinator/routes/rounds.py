@@ -27,12 +27,15 @@ from services.coordinator.routes.common import (
     StoreDep,
     WorkerDep,
 )
-from services.web import JSON, PiecesReply, media_type, parse_json, problems, receive_body
+from services.openapi import problems
+from services.web import JSON, PiecesReply, media_type, parse_json, receive_body
 
 router = APIRouter(tags=["rounds"])
 
 
-@router.get("/round", responses=problems(*GUARDED), response_model=RoundView)
+@router.get(
+    "/round", summary="The round, as the caller should see it", responses=problems(*GUARDED), response_model=RoundView
+)
 async def current_round(
     caller: MemberDep,
     worker: WorkerDep,
@@ -47,6 +50,7 @@ async def current_round(
 
 @router.get(
     "/round/{number}/embeddings",
+    summary="A client's share of a version",
     response_class=Response,
     responses={**problems(*GUARDED, NotFound), 200: openapi.SHARE, 304: openapi.NOT_MODIFIED},
 )
@@ -67,6 +71,7 @@ async def embeddings(
 
 @router.put(
     "/round/{number}/update",
+    summary="Send an update",
     status_code=201,
     responses={**problems(*WITH_BODY), 200: openapi.same_receipt(UpdateReceipt)},
     openapi_extra=openapi.UPDATE_BODY,
@@ -108,6 +113,7 @@ async def put_update(
 
 @router.put(
     "/round/{number}/evaluation",
+    summary="Report metrics",
     status_code=201,
     responses={**problems(*WITH_BODY), 200: openapi.same_receipt(EvaluationReceipt)},
     openapi_extra=openapi.EVALUATION_BODY,
@@ -130,7 +136,7 @@ async def put_evaluation(
     return receipt
 
 
-@router.get("/rounds", responses=problems(*GUARDED, NotFound))
+@router.get("/rounds", summary="Trainings and rounds", responses=problems(*GUARDED, NotFound))
 def history(
     caller: MemberDep,
     store: StoreDep,

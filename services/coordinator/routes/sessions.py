@@ -9,13 +9,20 @@ from services.coordinator.identity.gate import Gate, OperatorDep
 from services.coordinator.identity.sessions import COOKIE
 from services.coordinator.rounds.times import moment
 from services.coordinator.routes.common import GUARDED, MAX_JSON_BYTES, SettingsDep
-from services.web import JSON, media_type, parse_json, problems, read_body
+from services.openapi import problems
+from services.web import JSON, media_type, parse_json, read_body
 
 router = APIRouter(tags=["page"])
 SIGNING_IN = (Unauthorized, InvalidRequest, TooSlow, BodyTooLarge, WrongMediaType)
 
 
-@router.post("/session", status_code=201, responses=problems(*SIGNING_IN), openapi_extra=openapi.SIGN_IN_BODY)
+@router.post(
+    "/session",
+    summary="Sign a browser in",
+    status_code=201,
+    responses=problems(*SIGNING_IN),
+    openapi_extra=openapi.SIGN_IN_BODY,
+)
 async def sign_in(request: Request, response: Response, settings: SettingsDep) -> SessionReply:
     """Trade the operators' token, or a viewer's pass, for a session in a cookie."""
     media_type(request, [JSON])
@@ -29,13 +36,19 @@ async def sign_in(request: Request, response: Response, settings: SettingsDep) -
     return SessionReply(role=session.role, expires=moment(session.expires))
 
 
-@router.delete("/session", status_code=204)
+@router.delete("/session", summary="Sign a browser out", status_code=204)
 async def sign_out(response: Response) -> None:
     """Forget the session. Whoever has copied the cookie could use it until it expires."""
     response.delete_cookie(COOKIE)
 
 
-@router.post("/session/pass", status_code=201, dependencies=[OperatorDep], responses=problems(*GUARDED))
+@router.post(
+    "/session/pass",
+    summary="Make a pass for a viewer",
+    status_code=201,
+    dependencies=[OperatorDep],
+    responses=problems(*GUARDED),
+)
 async def make_pass(request: Request) -> Pass:
     """Make a pass, with which somebody can watch for a week and change nothing."""
     gate: Gate = request.app.state.gate
