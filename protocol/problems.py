@@ -21,7 +21,7 @@ responses back into them with `problem_from_response`.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, ClassVar
 
@@ -161,6 +161,17 @@ class MethodNotAllowed(ProblemError):
 
     status, kind, title = 405, "method-not-allowed", "This method is not allowed here"
     mend = "Use a method that `GET /docs` lists for this path."
+
+    def __init__(
+        self, detail: str, /, *, errors: list[FieldError] | None = None, allowed: Sequence[str] = (), **extra: Any
+    ) -> None:
+        super().__init__(detail, errors=errors, **extra)
+        self.allowed = allowed
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """RFC 9110 asks every 405 to name what is allowed."""
+        return {"Allow": ", ".join(self.allowed)}
 
 
 class TooSlow(ProblemError):

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import iterate_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from protocol.problems import (
@@ -66,9 +67,18 @@ async def _on_http(request: Request, error: Exception) -> Response:
     if error.status_code == NotFound.status:
         return respond(NotFound(f"there is no {request.url.path}; GET /docs lists the routes"))
     if error.status_code == MethodNotAllowed.status:
-        return respond(MethodNotAllowed(f"{request.url.path} does not take {request.method}; see GET /docs"))
+        allowed = _methods(request)
+        refusal = f"{request.url.path} takes {', '.join(allowed)}, not {request.method}; see GET /docs"
+        return respond(MethodNotAllowed(refusal, allowed=allowed))
     kind = KINDS.get(error.status_code, ProblemError)
     return respond(kind(str(error.detail)))
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that the request's path is served for, on whichever routes."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    matching = [route for route in routes if route.path_regex.match(request.url.path)]
+    return sorted({method for route in matching for method in route.methods or ()})
 
 
 def media_type(request: Request, accepted: Sequence[str]) -> str:
@@ -175,12 +185,12 @@ class PiecesReply(Reply):
 
 
 def parse_json(model: type[Model], body: bytes) -> Model:
-    """The JSON body as a message.
+    """The JSON body as a message. Types are as the API page says: no number is read from a string, no flag from one.
 
     Raises:
         InvalidRequest: It is not JSON, or a field is invalid; the fields are named.
     """
     try:
-        return model.model_validate_json(body)
+        return model.model_validate_json(body, strict=True)
     except ValidationError as error:
         raise InvalidRequest.from_validation(error) from error

@@ -200,7 +200,7 @@ class OpenAIBackend:
         """Raises `InvalidRequest` where there is no such template, or no such readout."""
         if call.readout not in self.readouts:
             raise _not_offered()
-        name = call.template or DEFAULTS[call.readout, side]
+        name = DEFAULTS[call.readout, side] if call.template is None else call.template
         if name not in self.templates or call.readout not in self.templates[name].readouts:
             raise InvalidRequest.of("template", f"the backend openai has no {name!r} for {call.readout}; see GET /info")
         return name

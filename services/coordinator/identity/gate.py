@@ -8,10 +8,9 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import Depends, Request
-from fastapi.security import APIKeyCookie, HTTPBearer
+from fastapi import Request
 from fastapi.security.utils import get_authorization_scheme_param
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
@@ -28,16 +27,6 @@ from services.coordinator.store.store import Store
 from services.web import read_body
 
 Role = Literal["operator", "viewer", "client"]
-SCHEME = HTTPBearer(
-    auto_error=False,
-    description="Operators' token, or the invitation for joining. Clients sign their requests instead (RFC 9421).",
-)
-SESSION = APIKeyCookie(
-    name=COOKIE,
-    auto_error=False,
-    description="A browser's session, from `POST /session`. What changes something needs the header "
-    "`Tripleherd-Page: 1` beside it.",
-)
 PAGE_HEADER = "tripleherd-page"
 """No other site can have a browser send it, unless this service allowed that site to, and it allows none."""
 SAFE = ("GET", "HEAD")
@@ -205,49 +194,3 @@ def _target(request: Request) -> str:
     query = request.scope["query_string"]
     target: bytes = path + b"?" + query if query else path
     return target.decode("latin-1")
-
-
-async def _caller(
-    request: Request, scheme: Annotated[object, Depends(SCHEME)], cookie: Annotated[object, Depends(SESSION)]
-) -> Caller:
-    """The operator, viewer or client."""
-    gate: Gate = request.app.state.gate
-    if (token := bearer(request)) is not None:
-        if not gate.is_operator(token):
-            raise Unauthorized("this is not the operators' token; clients sign their requests (RFC 9421) instead")
-        return Caller("operator")
-    if "signature-input" in request.headers:
-        return Caller("client", await gate.client(request))
-    if (session := gate.session(request)) is not None:
-        return Caller(session.role)
-    raise Unauthorized("operators send `Authorization: Bearer <token>`; clients sign their requests (RFC 9421)")
-
-
-async def _operator(caller: Annotated[Caller, Depends(_caller)]) -> None:
-    if caller.role != "operator":
-        raise Forbidden("this route is for operators, who send their token")
-
-
-async def _watcher(caller: Annotated[Caller, Depends(_caller)]) -> None:
-    if caller.role == "client":
-        raise Forbidden("this route is for operators and viewers; clients read GET /rounds")
-
-
-async def _client(caller: Annotated[Caller, Depends(_caller)]) -> str:
-    if caller.client is None:
-        raise Forbidden("this route is for clients, who sign their requests")
-    return caller.client
-
-
-async def _self_or_operator(request: Request, caller: Annotated[Caller, Depends(_caller)]) -> Caller:
-    if caller.role != "operator" and caller.client != request.path_params["client"]:
-        raise Forbidden("a client can do this for itself only; operators do it for others")
-    return caller
-
-
-OperatorDep = Depends(_operator)
-WatcherDep = Depends(_watcher)
-ClientDep = Annotated[str, Depends(_client)]
-MemberDep = Annotated[Caller, Depends(_caller)]
-SelfOrOperatorDep = Annotated[Caller, Depends(_self_or_operator)]
-"""For routes below `/clients/{client}`."""

@@ -2,22 +2,15 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Path, Request
 from starlette.concurrency import run_in_threadpool
 
 from protocol.members import Clients, JoinReply, JoinRequest, KeyRotation
 from protocol.problems import Forbidden, NotFound, Unauthorized
 from protocol.signatures import thumbprint
 from services.coordinator import openapi
-from services.coordinator.identity.gate import (
-    SCHEME,
-    ClientDep,
-    Gate,
-    OperatorDep,
-    SelfOrOperatorDep,
-    signed_body,
-    signing_key,
-)
+from services.coordinator.identity.callers import SIGNATURE, TOKEN, ClientDep, OperatorDep, SelfOrOperatorDep
+from services.coordinator.identity.gate import Gate, signed_body, signing_key
 from services.coordinator.identity.joining import join, leave, public_key, revoke, rotate
 from services.coordinator.identity.members import clients
 from services.coordinator.routes.common import (
@@ -41,7 +34,7 @@ ClientPath = Annotated[str, Path(max_length=100, pattern=PRINTABLE, description=
     "/clients",
     summary="Join",
     status_code=201,
-    dependencies=[Depends(SCHEME)],
+    dependencies=[TOKEN, SIGNATURE],
     responses=problems(*WITH_BODY),
     openapi_extra=openapi.JOIN_BODY,
 )

@@ -11,7 +11,7 @@ from protocol.rounds import TrainingSummary
 from protocol.tensors import MEDIA_TYPE as SAFETENSORS
 from protocol.trainings import TrainingSettings
 from services.coordinator import openapi
-from services.coordinator.identity.gate import OperatorDep
+from services.coordinator.identity.callers import OperatorDep
 from services.coordinator.rounds.audit import audit_log
 from services.coordinator.rounds.shares import whole_model
 from services.coordinator.rounds.trainings import pause_training, resume_training, start_training, stop_training

@@ -14,7 +14,8 @@ from starlette.concurrency import run_in_threadpool
 from protocol.problems import InvalidRequest, NotFound, NotReady
 from protocol.watching import Curves
 from services.coordinator import openapi
-from services.coordinator.identity.gate import WatcherDep, watching
+from services.coordinator.identity.callers import WatcherDep
+from services.coordinator.identity.gate import watching
 from services.coordinator.page import render
 from services.coordinator.page.curves import curves
 from services.coordinator.page.overview import overview

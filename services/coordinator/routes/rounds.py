@@ -9,7 +9,8 @@ from protocol.problems import NotFound, Unauthorized
 from protocol.rounds import Evaluation, EvaluationReceipt, Rounds, RoundView, UpdateReceipt
 from protocol.tensors import MEDIA_TYPE as SAFETENSORS
 from services.coordinator import openapi
-from services.coordinator.identity.gate import ClientDep, MemberDep, claimed_digest, signed_body
+from services.coordinator.identity.callers import ClientDep, MemberDep
+from services.coordinator.identity.gate import claimed_digest, signed_body
 from services.coordinator.metrics import Metrics
 from services.coordinator.rounds.evaluations import accept_evaluation
 from services.coordinator.rounds.history import rounds_history

@@ -5,7 +5,8 @@ from fastapi import APIRouter, Request, Response
 from protocol.problems import BodyTooLarge, InvalidRequest, TooSlow, Unauthorized, WrongMediaType
 from protocol.watching import Pass, SessionReply, SignIn
 from services.coordinator import openapi
-from services.coordinator.identity.gate import Gate, OperatorDep
+from services.coordinator.identity.callers import OperatorDep
+from services.coordinator.identity.gate import Gate
 from services.coordinator.identity.sessions import COOKIE
 from services.coordinator.rounds.times import moment
 from services.coordinator.routes.common import GUARDED, MAX_JSON_BYTES, SettingsDep

@@ -124,7 +124,7 @@ class Planner:
         Raises:
             InvalidRequest: There is none of that name, or it is not made for the readout or the side.
         """
-        name = name or DEFAULTS[readout, side]
+        name = DEFAULTS[readout, side] if name is None else name
         usable = [n for n, c in self.templates.items() if readout in c.template.readouts]
         if name not in usable:
             raise InvalidRequest.of(
