@@ -27,6 +27,7 @@ from services.coordinator.rounds.trainings import start_training
 from services.coordinator.rounds.updates import accept_update, admission, standing_receipt
 from services.coordinator.rounds.views import Views
 from services.coordinator.store.store import Store
+from tests.declared import declared
 
 ROOT = Path(__file__).parents[2]
 OPERATOR = "operators-token-for-tests"
@@ -178,7 +179,7 @@ class Server:
 
     def __init__(self, data_dir: Path, **environment: str) -> None:
         self.data_dir, self._environment = data_dir, environment
-        self.http = httpx.Client(timeout=20, trust_env=False)
+        self.http = httpx.Client(timeout=20, trust_env=False, event_hooks=declared("coordinator"))
         self.start()
 
     def start(self, **environment: str) -> None:
@@ -210,7 +211,7 @@ class Server:
         self.process.communicate(timeout=20)
         base = self.http.base_url
         self.http.close()
-        self.http = httpx.Client(base_url=base, timeout=20, trust_env=False)
+        self.http = httpx.Client(base_url=base, timeout=20, trust_env=False, event_hooks=declared("coordinator"))
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)

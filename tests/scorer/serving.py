@@ -23,6 +23,7 @@ from services.scorer.app import create_app
 from services.scorer.engine.engine import Engine
 from services.scorer.engine.tasks import Task, Work
 from services.scorer.settings import Settings
+from tests.declared import declared
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60
@@ -54,7 +55,7 @@ class Process(httpx.Client):
     """A client of a scorer that is a process of its own."""
 
     def __init__(self, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-        super().__init__(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE)
+        super().__init__(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, event_hooks=declared("scorer"))
         self.port, self.process, self.log = port, process, log
 
     @property
@@ -177,7 +178,7 @@ class Served(httpx.Client):
 
     def __init__(self, settings: Settings) -> None:
         self.port = free_port()
-        super().__init__(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE)
+        super().__init__(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE, event_hooks=declared("scorer"))
         self.app = create_app(settings)
         self._server = uvicorn.Server(uvicorn.Config(self.app, port=self.port, log_level="error"))
         self._thread = threading.Thread(target=self._server.run)
