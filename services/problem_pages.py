@@ -40,4 +40,4 @@ def _page(kind: type[ProblemError]) -> str:
 
 
 def _marked(text: str) -> str:
-    return re.sub("`(.+?)`", r"<code>\1</code>", html.escape(text))
+    return re.sub("`(.+?)`", r"<code>\1</code>", html.escape(text, quote=False))

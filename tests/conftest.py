@@ -49,7 +49,7 @@ def s3() -> Iterator[Callable[[], str]]:
     server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open, the thread has an event loop of its own
 def browser() -> Iterator[Browser]:
     """A headless Chromium."""
     try:

@@ -14,6 +14,7 @@ OURS = {"protocol", "services", "trainer", "tools", "tests", "benchmarks"}
 SHARED = {
     "services.logs",
     "services.metrics",
+    "services.openapi",
     "services.problem_pages",
     "services.settings",
     "services.tokens",

@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
@@ -17,6 +18,7 @@ from services.coordinator.store.store import Store
 from services.openapi import problems
 
 PROBE_SECONDS = 1.0
+TEXT: dict[str, Any] = {"content": {"text/plain": {"schema": {"type": "string"}}}}
 
 router = APIRouter(tags=["service"], responses=problems(NotReady))
 
@@ -68,7 +70,7 @@ def ready(request: Request, store: StoreDep, worker: WorkerDep) -> Status:
     return Status()
 
 
-@router.get("/metrics", summary="Numbers for Prometheus", response_class=Response)
+@router.get("/metrics", summary="Numbers for Prometheus", response_class=Response, responses={200: TEXT})
 def metrics(request: Request) -> Response:
     """Requests, refusals, bytes, rounds, phases, and how current each client is, for Prometheus."""
     numbers: Metrics = request.app.state.metrics

@@ -93,7 +93,7 @@ async def model(
 def audit(
     store: StoreDep,
     before: Annotated[int | None, Query(ge=0, le=LARGEST, description="Only entries with a smaller number.")] = None,
-    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+    limit: Annotated[int, Query(ge=1, le=1_000, description="At most so many.")] = 100,
 ) -> Audit:
     """Who did what when, newest first: joins, updates, evaluations, what operators did, and every version made."""
     return audit_log(store, before, limit)

@@ -11,7 +11,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
-from protocol.problems import InvalidRequest, NotFound, NotReady
+from protocol.problems import InvalidRequest, NotFound, NotReady, Unauthorized
 from protocol.watching import Curves
 from services.coordinator import openapi
 from services.coordinator.identity.callers import WatcherDep
@@ -45,7 +45,7 @@ async def page(
     """The page: where a training stands (the latest unless named), who takes part, and beside it another training."""
     role = watching(request)
     if role is None:
-        return HTMLResponse(render.sign_in(), 401, render.SECURITY)
+        return HTMLResponse(render.sign_in(), 401, render.SECURITY | Unauthorized("").headers)
     watch: ScorerWatch | None = request.app.state.scorer
     shown, scorer = await asyncio.gather(
         run_in_threadpool(overview, store, training or None, other or None), _state(watch)

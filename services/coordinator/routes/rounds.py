@@ -143,7 +143,7 @@ def history(
     store: StoreDep,
     training: Annotated[str | None, Query(pattern=PRINTABLE, description="Only this training.")] = None,
     before: Annotated[int | None, Query(ge=0, le=LARGEST, description="Only rounds with a smaller number.")] = None,
-    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+    limit: Annotated[int, Query(ge=1, le=1_000, description="At most so many.")] = 100,
 ) -> Rounds:
     """History: trainings and rounds, newest first, with metrics as means over clients weighted by triples."""
     return rounds_history(store, training, before, limit)
