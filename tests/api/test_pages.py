@@ -33,9 +33,8 @@ def test_an_operation_is_described(service: str, method: str, path: str, operati
 
 @pytest.mark.parametrize("service", DOCUMENTS)
 def test_operation_ids_are_names_that_tell_operations_apart(service: str) -> None:
-    ids = [
-        operation["operationId"] for methods in DOCUMENTS[service]["paths"].values() for operation in methods.values()
-    ]
+    paths = DOCUMENTS[service]["paths"].values()
+    ids = [operation["operationId"] for methods in paths for operation in methods.values()]
     assert len(set(ids)) == len(ids)
     assert all(each.isidentifier() for each in ids)
 
