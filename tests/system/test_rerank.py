@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tests.system.conftest import System
 
@@ -12,6 +13,12 @@ def run(system: System, name: str, *arguments: str) -> Path:
     child = system.processes.start(name, ["trainer", *arguments])
     system.wait([child])
     return child.log
+
+
+def result_of(log: Path) -> Any:
+    """The JSON in a log, which has what went to standard error as well."""
+    text = log.read_text()
+    return json.loads(text[text.index("{\n") : text.rindex("}") + 1])
 
 
 def test_a_kge_is_reranked_by_the_scorer_and_fused_with_a_llama(system: System) -> None:
@@ -25,10 +32,8 @@ def test_a_kge_is_reranked_by_the_scorer_and_fused_with_a_llama(system: System) 
     written = []
     kept = str(system.folder / "kept")
     for readout in ("verdict", "likelihood"):
-        file = system.folder / "metrics.json"
-        options = ["--rerank", readout, "--shortlist", "5", "--limit", "12", "--kept", kept, "--json", str(file)]
-        run(system, f"rerank-{len(written)}", "evaluate", kge, *data, *options, *scorer)
-        written.append(json.loads(file.read_text()))
+        options = ["--rerank", readout, "--shortlist", "5", "--limit", "12", "--kept", kept, "--json"]
+        written.append(result_of(run(system, f"rerank-{len(written)}", "evaluate", kge, *data, *options, *scorer)))
     verdict, likelihood = written
     for each in written:
         assert each["rankings"]["alone"] == verdict["rankings"]["alone"]
@@ -39,9 +44,7 @@ def test_a_kge_is_reranked_by_the_scorer_and_fused_with_a_llama(system: System) 
     assert set(likelihood["scorer"]["template_hashes"]) == {"tail", "head"}
 
     shown = run(system, "fuse", "fuse", kge, llama, *data, "--out", both, *scorer).read_text()
-    file = system.folder / "fused.json"
-    run(system, "fused", "evaluate", both, *data, "--json", str(file), *scorer)
-    fused = json.loads(file.read_text())
+    fused = result_of(run(system, "fused", "evaluate", both, *data, "--json", *scorer))
     assert fused["interaction"] == "transe + llama"
     assert f"{fused['sides']['both']['mrr']:.3f}" in shown
     alone = system.processes.start("alone", ["trainer", "evaluate", both, *data])

@@ -32,7 +32,7 @@ COMMANDS = (
     "predict",
     "experiment",
 )
-PARTS = {"keys": ("rotate",), "coordinator": ("export", "pause", "resume", "stop", "clients", "revoke")}
+PARTS = {"keys": ("rotate",), "coordinator": ("export", "page", "pause", "resume", "stop", "clients", "revoke")}
 SHOWN = ("mrr", "hits@1", "hits@3", "hits@5", "hits@10", "mr", "amri")
 QUICK = ("--rounds", "4", "--evaluate-every", "2", "--dim", "16", "--local-epochs", "5", "--learning-rate", "0.05")
 
@@ -75,17 +75,16 @@ def test_split_writes_what_every_other_command_reads(data: Path) -> None:
     assert not set(graphs[0].relations) & set(graphs[1].relations)
 
 
-def test_train_writes_results_and_evaluate_finds_the_same(data: Path, model: Path, tmp_path: Path) -> None:
+def test_train_writes_results_and_evaluate_finds_the_same(data: Path, model: Path) -> None:
     (result,) = json.loads((model / "results.json").read_text())
     assert (result["interaction"], result["mode"], result["client"]) == ("distmult", "isolation", "client_0")
     assert result["triples"] == len(read_folder(data / "client_0").triples["test"])
     assert result["sides"]["both"]["mrr"] > 0.3  # 14 candidates: 0.23 by chance
-    file = tmp_path / "new" / "metrics.json"
-    shown = well("evaluate", model, "--data", data / "client_0", "--json", file)
+    shown = well("evaluate", model, "--data", data / "client_0")
     rows = {cells[0]: cells[1:] for line in shown.splitlines() if (cells := line.replace("│", " ").split())}
     for side in ("both", "head", "tail"):
         assert rows[side] == [f"{result['sides'][side][name]:.3f}" for name in SHOWN]
-    written = json.loads(file.read_text())
+    written = json.loads(well("evaluate", model, "--data", data / "client_0", "--json"))
     assert written["sides"] == result["sides"]
     same = ("interaction", "mode", "triples", "candidates", "left_out")
     assert {name: written[name] for name in same} == {name: result[name] for name in same}
@@ -95,11 +94,11 @@ def test_train_writes_results_and_evaluate_finds_the_same(data: Path, model: Pat
 def test_a_model_is_evaluated_with_the_tolerance_that_it_was_trained_with(
     data: Path, tmp_path: Path, here: Callable[..., Run]
 ) -> None:
-    file, options = tmp_path / "metrics.json", ("--tie-tolerance", "0.5", "--rounds", "1", "--dim", "4")
+    options = ("--tie-tolerance", "0.5", "--rounds", "1", "--dim", "4")
     assert here("train", data / "client_0", "--out", tmp_path, *options).returncode == 0
     (result,) = json.loads((tmp_path / "results.json").read_text())
-    shown = here("evaluate", tmp_path, "--data", data / "client_0", "--json", file).stdout
-    written = json.loads(file.read_text())
+    shown = here("evaluate", tmp_path, "--data", data / "client_0").stdout
+    written = json.loads(here("evaluate", tmp_path, "--data", data / "client_0", "--json").stdout)
     assert written["sides"] == result["sides"]
     assert written["tie_tolerance"] == 0.5
     assert written["sides"]["both"]["mrr_gap"] > 0.1
@@ -150,9 +149,39 @@ def test_the_help_of_every_command_shows_an_example(command: str, here: Callable
     assert f"tripleherd {command}" in shown.split("Example:")[1]
 
 
-def test_help_lists_the_commands() -> None:
+def test_help_lists_the_commands_and_what_statuses_mean() -> None:
     shown = well("--help")
     assert all(command in shown for command in COMMANDS)
+    assert "status 0 where all went well, 2 after an error that you can mend" in " ".join(shown.split())
+
+
+def test_json_is_all_that_stands_on_standard_output(data: Path, model: Path) -> None:
+    graph = read_folder(data / "client_0")
+    head, relation, _ = graph.named("train")[0]
+    asked = ("predict", model, "--head", head, "--relation", relation, "--top", "3", "--data", data / "client_0")
+    found = json.loads(tripleherd(*asked, "--json").stdout)
+    assert (found["head"], found["relation"], found["tail"]) == (head, relation, None)
+    shown = [cells for line in well(*asked).splitlines() if (cells := line.replace("│", " ").split())]
+    assert [[str(each["rank"]), each["entity"], f"{each['score']:.3f}"] for each in found["best"]] == [
+        row[:3] for row in shown if row[0].isdigit()
+    ]
+    assert all(isinstance(each["known"], bool) for each in found["best"])
+
+
+def test_an_error_is_one_line_and_verbose_shows_where_it_arose(data: Path) -> None:
+    plain, traced = (tripleherd(*verbose, "evaluate", data, "--data", data) for verbose in ([], ["--verbose"]))
+    assert plain.returncode == traced.returncode == 2
+    assert plain.stdout == traced.stdout == ""
+    assert len(plain.stderr.splitlines()) == 1
+    assert "Traceback" in traced.stderr
+    assert traced.stderr.endswith(plain.stderr)
+
+
+def test_shells_complete_commands() -> None:
+    asked = {"_TRIPLEHERD_COMPLETE": "complete_bash", "COMP_WORDS": "tripleherd ev", "COMP_CWORD": "1"}
+    program = Path(sys.executable).with_name("tripleherd")
+    done = subprocess.run([program], env=os.environ | asked, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["evaluate"]
 
 
 Arguments = Callable[[Path, Path], list[str | Path]]

@@ -4,8 +4,9 @@ Commands read arguments, call plain functions, and print. An error that a user c
 """
 
 import sys
+import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -30,12 +31,22 @@ from trainer.sharing import NotShared
 from trainer.training import TrainingDiverged
 
 app = typer.Typer(
-    help="Federated knowledge graph embeddings, scored by a frozen LLaMA over REST.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    add_completion=False,
+    epilog="Ends with status 0 where all went well, 2 after an error that you can mend (one line says how), 1 where a "
+    "run of an experiment failed or Tripleherd has a defect, and 130 after Ctrl-C.",
 )
+
+
+@app.callback()
+def options(
+    verbose: Annotated[bool, typer.Option("--verbose", help="After an error, show where it arose as well.")] = False,
+) -> None:
+    """Federated knowledge graph embeddings, scored by a frozen LLaMA over REST."""
+    _Errors.traced = verbose
+
+
 app.command()(models.demo)
 app.command()(data.split)
 app.command()(data.convert)
@@ -73,6 +84,12 @@ EXPECTED = (
 )
 
 
+class _Errors:
+    """How errors are told."""
+
+    traced = False
+
+
 def main() -> NoReturn:
     """Run a command."""
     run_program(app)
@@ -91,5 +108,7 @@ def run_program(call: Callable[[], object]) -> NoReturn:
 
 
 def _fail(error: Exception) -> NoReturn:
+    if _Errors.traced:
+        traceback.print_exception(error)
     Console(stderr=True).print(f"error: {error}", style="red", soft_wrap=True, highlight=False, markup=False)
     sys.exit(2)

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from trainer.cli.options import (
     HERE,
+    AsJson,
     ClientName,
     Consent,
     CoordinatorUrl,
@@ -21,8 +21,8 @@ from trainer.cli.options import (
 from trainer.commands import client
 from trainer.commands.client import HomeAt, JoinOptions
 from trainer.inputs import ScorerAt
+from trainer.output import Output
 
-console = Console()
 keys = typer.Typer(rich_markup_mode="markdown")
 
 
@@ -64,6 +64,7 @@ def join(
             envvar="TRAINER_FUSE",
         ),
     ] = True,
+    as_json: AsJson = False,
 ) -> None:
     """Take part in the coordinator's training with your own graph, fuse, and print your rows.
 
@@ -78,7 +79,7 @@ def join(
     Example: `tripleherd join --data data/umls/client_0 --shared-key-file key --invitation-file invitation`
     """
     options = JoinOptions(coordinator, shared_key_file, invitation_file, texts, share, device, fuse)
-    client.run_join(console, HomeAt(home, data, name), ScorerAt(scorer, scorer_key_file), options)
+    client.run_join(Output(as_json), HomeAt(home, data, name), ScorerAt(scorer, scorer_key_file), options)
 
 
 def leave(
@@ -88,7 +89,7 @@ def leave(
 
     Example: `tripleherd leave --coordinator http://127.0.0.1:8001 --data data/umls/client_0`
     """
-    client.run_leave(console, HomeAt(home, data, name), coordinator)
+    client.run_leave(Output(), HomeAt(home, data, name), coordinator)
 
 
 @keys.callback(invoke_without_command=True)
@@ -98,7 +99,7 @@ def show(context: typer.Context, name: ClientName = None, data: DataOfHome = Non
     Example: `tripleherd keys --data data/umls/client_0`
     """
     if context.invoked_subcommand is None:
-        client.run_keys(console, HomeAt(home, data, name))
+        client.run_keys(Output(), HomeAt(home, data, name))
 
 
 @keys.command()
@@ -111,4 +112,4 @@ def rotate(
 
     Example: `tripleherd keys rotate --coordinator http://127.0.0.1:8001 --data data/umls/client_0`
     """
-    client.run_rotate(console, HomeAt(home, data, name), coordinator)
+    client.run_rotate(Output(), HomeAt(home, data, name), coordinator)

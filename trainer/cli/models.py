@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
-from rich.console import Console
 
 from protocol.trainings import InteractionName
 from trainer.cli.options import (
     Adapter,
+    AsJson,
     Device,
     Dim,
     EvaluateEvery,
@@ -35,8 +35,8 @@ from trainer.commands.fuse import run_fuse
 from trainer.commands.rerank import Reranking, run_rerank
 from trainer.inputs import ScorerAt
 from trainer.judge import JudgeReadout, TextsName
+from trainer.output import Output
 
-console = Console()
 ModelFolder = Annotated[Path, typer.Argument(help="Folder of a trained model, as `HOME/CLIENT/TRAINING/fusion`.")]
 
 Rerank = Annotated[
@@ -66,6 +66,7 @@ def demo(
     ] = None,
     seed: Seed = 0,
     rounds: Rounds = None,
+    as_json: AsJson = False,
 ) -> None:
     """Everything on this machine on a small real graph, with a table at the end.
 
@@ -73,7 +74,7 @@ def demo(
 
     Example: `tripleherd demo --out results/demo`
     """
-    commands.run_demo(console, out, dataset, clients, _interactions(interaction), seed, rounds)
+    commands.run_demo(Output(as_json), out, dataset, clients, _interactions(interaction), seed, rounds)
 
 
 def train(
@@ -99,6 +100,7 @@ def train(
     evaluate_every: EvaluateEvery = None,
     patience: Patience = None,
     tie_tolerance: TieTolerance = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train without a coordinator: one folder alone (isolation), or several pooled (collection).
 
@@ -108,7 +110,7 @@ def train(
     changes: dict[str, object] = {"seed": seed, "dim": dim, "rounds": rounds, "tie_tolerance": tie_tolerance}
     changes |= {"evaluate_every": evaluate_every, "patience": patience}
     at = ScorerAt(scorer, scorer_key_file)
-    commands.run_train(console, data, out, interaction, at, device, preset, changes, local)
+    commands.run_train(Output(as_json), data, out, interaction, at, device, preset, changes, local)
 
 
 def evaluate(
@@ -118,12 +120,12 @@ def evaluate(
     scorer: Scorer = None,
     scorer_key_file: ScorerKeyFile = None,
     device: Device = "cpu",
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the metrics to this file, too.")] = None,
     rerank: Rerank = None,
     shortlist: Shortlist = None,
     texts: Told = None,
     limit: Limit = None,
     kept: Kept = None,
+    as_json: AsJson = False,
 ) -> None:
     """Rank a folder's test triples with a trained model: both sides, filtered, realistic.
 
@@ -139,9 +141,9 @@ def evaluate(
     if rerank is None and how:
         raise typer.BadParameter("--shortlist, --texts, --limit and --kept go with --rerank")
     if rerank is None:
-        commands.run_evaluate(console, model, data, "test" if test else "valid", at, device, json_file)
+        commands.run_evaluate(Output(as_json), model, data, "test" if test else "valid", at, device)
     elif test:
-        run_rerank(console, model, data, at, device, json_file, Reranking(rerank, **how))
+        run_rerank(Output(as_json), model, data, at, device, Reranking(rerank, **how))
     else:
         raise typer.BadParameter(
             "--rerank learns on validation triples and measures on test triples; leave out --valid"
@@ -156,12 +158,13 @@ def fuse(
     scorer: Scorer = None,
     scorer_key_file: ScorerKeyFile = None,
     device: Device = "cpu",
+    as_json: AsJson = False,
 ) -> None:
     """Combine two trained models of one graph, a KGE and a LLaMA for example, by shares learned on validation triples.
 
     Example: `tripleherd fuse results/transe results/llama --data data/umls/client_0 --out results/both --scorer URL`
     """
-    run_fuse(console, (first, second), data, out, ScorerAt(scorer, scorer_key_file), device)
+    run_fuse(Output(as_json), (first, second), data, out, ScorerAt(scorer, scorer_key_file), device)
 
 
 def predict(
@@ -174,12 +177,15 @@ def predict(
     scorer: Scorer = None,
     scorer_key_file: ScorerKeyFile = None,
     device: Device = "cpu",
+    as_json: AsJson = False,
 ) -> None:
     """The most plausible tails of (head, relation, ?), or heads of (?, relation, tail).
 
     Example: `tripleherd predict .tripleherd/client_0/CLIENT/TRAINING/fusion --head virus --relation causes --top 5`
     """
-    commands.run_predict(console, model, head, relation, tail, top, data, ScorerAt(scorer, scorer_key_file), device)
+    commands.run_predict(
+        Output(as_json), model, head, relation, tail, top, data, ScorerAt(scorer, scorer_key_file), device
+    )
 
 
 def _interactions(given: list[str] | None) -> list[InteractionName]:

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from protocol.trainings import StrategyName, WireDtype
 from trainer.cli.options import (
     HERE,
     Adapter,
+    AsJson,
     CoordinatorUrl,
     Dim,
     EvaluateEvery,
@@ -37,8 +37,8 @@ from trainer.clients.coordinator import Coordinator
 from trainer.commands import operator
 from trainer.commands.operator import OperatorAt
 from trainer.inputs import ScorerAt
+from trainer.output import Output
 
-console = Console()
 PageAddress = Annotated[
     str | None,
     typer.Option(
@@ -96,6 +96,7 @@ def start(
     evaluate_every: EvaluateEvery = None,
     patience: Patience = None,
     tie_tolerance: TieTolerance = None,
+    as_json: AsJson = False,
 ) -> None:
     """Start a training at the coordinator, as its operator. What is not given comes from the interaction's preset.
 
@@ -117,7 +118,7 @@ def start(
     }
     changes |= {"seed": seed, "dim": dim, "rounds": rounds, "evaluate_every": evaluate_every, "patience": patience}
     at, scores = OperatorAt(coordinator, operator_token_file), ScorerAt(scorer, scorer_key_file)
-    operator.run_start(console, at, interaction, scores, once, preset, changes, local, page_address)
+    operator.run_start(Output(as_json), at, interaction, scores, once, preset, changes, local, page_address)
 
 
 @coordinator.command()
@@ -134,12 +135,15 @@ def export(
 
     Example: `tripleherd coordinator export --out export --operator-token-file operator`
     """
-    operator.run_export(console, OperatorAt(coordinator, operator_token_file), out, training)
+    operator.run_export(Output(), OperatorAt(coordinator, operator_token_file), out, training)
 
 
 @coordinator.command()
 def page(
-    operator_token_file: OperatorTokenFile, coordinator: CoordinatorUrl = HERE, page_address: PageAddress = None
+    operator_token_file: OperatorTokenFile,
+    coordinator: CoordinatorUrl = HERE,
+    page_address: PageAddress = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print a link that opens the coordinator's page: whoever has it may watch for a week, and change nothing.
 
@@ -147,43 +151,45 @@ def page(
 
     Example: `tripleherd coordinator page --operator-token-file operator`
     """
-    operator.run_page(console, OperatorAt(coordinator, operator_token_file), page_address)
+    operator.run_page(Output(as_json), OperatorAt(coordinator, operator_token_file), page_address)
 
 
 @coordinator.command()
-def pause(operator_token_file: OperatorTokenFile, coordinator: CoordinatorUrl = HERE) -> None:
+def pause(operator_token_file: OperatorTokenFile, coordinator: CoordinatorUrl = HERE, as_json: AsJson = False) -> None:
     """Keep the running training as it is until it is resumed. Clients wait; what they have trained is still taken.
 
     Example: `tripleherd coordinator pause --operator-token-file operator`
     """
-    operator.run_change(console, OperatorAt(coordinator, operator_token_file), Coordinator.pause)
+    operator.run_change(Output(as_json), OperatorAt(coordinator, operator_token_file), Coordinator.pause)
 
 
 @coordinator.command()
-def resume(operator_token_file: OperatorTokenFile, coordinator: CoordinatorUrl = HERE) -> None:
+def resume(operator_token_file: OperatorTokenFile, coordinator: CoordinatorUrl = HERE, as_json: AsJson = False) -> None:
     """Go on with a paused training, with a fresh deadline.
 
     Example: `tripleherd coordinator resume --operator-token-file operator`
     """
-    operator.run_change(console, OperatorAt(coordinator, operator_token_file), Coordinator.resume)
+    operator.run_change(Output(as_json), OperatorAt(coordinator, operator_token_file), Coordinator.resume)
 
 
 @coordinator.command()
-def stop(operator_token_file: OperatorTokenFile, coordinator: CoordinatorUrl = HERE) -> None:
+def stop(operator_token_file: OperatorTokenFile, coordinator: CoordinatorUrl = HERE, as_json: AsJson = False) -> None:
     """End the running training with its best version so far, with which clients conclude.
 
     Example: `tripleherd coordinator stop --operator-token-file operator`
     """
-    operator.run_change(console, OperatorAt(coordinator, operator_token_file), Coordinator.stop)
+    operator.run_change(Output(as_json), OperatorAt(coordinator, operator_token_file), Coordinator.stop)
 
 
 @coordinator.command()
-def clients(operator_token_file: OperatorTokenFile, coordinator: CoordinatorUrl = HERE) -> None:
+def clients(
+    operator_token_file: OperatorTokenFile, coordinator: CoordinatorUrl = HERE, as_json: AsJson = False
+) -> None:
     """List members, and those that left or were removed.
 
     Example: `tripleherd coordinator clients --operator-token-file operator`
     """
-    operator.run_clients(console, OperatorAt(coordinator, operator_token_file))
+    operator.run_clients(Output(as_json), OperatorAt(coordinator, operator_token_file))
 
 
 @coordinator.command()
@@ -196,4 +202,4 @@ def revoke(
 
     Example: `tripleherd coordinator revoke 3b1f00d5 --operator-token-file operator`
     """
-    operator.run_revoke(console, OperatorAt(coordinator, operator_token_file), client)
+    operator.run_revoke(Output(), OperatorAt(coordinator, operator_token_file), client)

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-
 from protocol.keys import MIN_KEY_BYTES
 from protocol.trainings import Share, TrainingSettings
 from trainer.clients.coordinator import Coordinator
@@ -19,9 +17,10 @@ from trainer.inputs import ScorerAt, UsageError, graph_of, progress, scorer_for,
 from trainer.interactions import Interaction, interaction_of
 from trainer.keys import present_key
 from trainer.membership import join, leave, opaque_order, rotate, sign
+from trainer.output import Output
 from trainer.prompting import Prompting, prompting_of
 from trainer.reports import Report
-from trainer.results import table
+from trainer.results import rows, table
 from trainer.sharing import TextsConsent, relation_columns, shared_dense
 
 
@@ -64,7 +63,7 @@ class JoinOptions:
     fuse: bool = True
 
 
-def run_join(console: Console, at: HomeAt, scorer: ScorerAt, options: JoinOptions) -> None:
+def run_join(console: Output, at: HomeAt, scorer: ScorerAt, options: JoinOptions) -> None:
     """Take part in a training and print this client's rows."""
     shared_key = secret_in(options.shared_key_file).encode()
     if len(shared_key) < MIN_KEY_BYTES:
@@ -85,7 +84,8 @@ def run_join(console: Console, at: HomeAt, scorer: ScorerAt, options: JoinOption
             who, name, graph, coordinator, home, made, say, now, options.share, options.texts, options.fuse
         )
         results = one.run()
-    console.print(table(results, f"{name}: both sides, {results[0].triples if results else 0} test triples"))
+    shown = table(results, f"{name}: both sides, {results[0].triples if results else 0} test triples")
+    console.result(rows(results), shown)
 
 
 def _interaction(
@@ -113,7 +113,7 @@ def _interaction(
     return interaction
 
 
-def run_leave(console: Console, at: HomeAt, coordinator: str) -> None:
+def run_leave(console: Output, at: HomeAt, coordinator: str) -> None:
     """Leave a federation."""
     home = at.open()
     with home.alone(), progress(console) as (say, _), Service("coordinator", coordinator, None, say) as service:
@@ -121,7 +121,7 @@ def run_leave(console: Console, at: HomeAt, coordinator: str) -> None:
         say(f"client {who} has left {service.url}; its key and models stay in {home.path}")
 
 
-def run_keys(console: Console, at: HomeAt) -> None:
+def run_keys(console: Output, at: HomeAt) -> None:
     """Print who a client is; its key is made where there is none."""
     home = at.open()
 
@@ -140,7 +140,7 @@ def run_keys(console: Console, at: HomeAt) -> None:
     say(f"{signer.public_key} {at.name}")
 
 
-def run_rotate(console: Console, at: HomeAt, coordinator: str) -> None:
+def run_rotate(console: Output, at: HomeAt, coordinator: str) -> None:
     """Replace a client's key."""
     home = at.open()
     with ExitStack() as stack:

@@ -3,7 +3,6 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -13,13 +12,14 @@ from trainer.collection import restricted
 from trainer.fusion import Fusion, fit
 from trainer.graph import Graph
 from trainer.inputs import ScorerAt, UsageError, graph_of, progress, saved_model
+from trainer.output import Output
 from trainer.ranking import Scorer, known_answers, rank
 from trainer.reports import Report
 from trainer.results import COLUMNS, ties
 from trainer.saved import SavedModel, save_fusion
 
 
-def run_fuse(console: Console, folders: tuple[Path, Path], data: str, out: Path, scorer: ScorerAt, device: str) -> None:
+def run_fuse(console: Output, folders: tuple[Path, Path], data: str, out: Path, scorer: ScorerAt, device: str) -> None:
     """Learn two models' shares on validation triples, save the fused model, and measure all three on test triples."""
     if (out / "model.json").exists():
         raise UsageError(f"{out} holds a model already; give --out a new folder")
@@ -35,7 +35,7 @@ def run_fuse(console: Console, folders: tuple[Path, Path], data: str, out: Path,
             with saved_model(folder, scorer, say, now, device) as model:
                 rows.append((folder.resolve().name, model, _measured(graph, folder, model)))
     if not rows:
-        console.print("there are no test triples to rank")
+        console.result({"models": []}, "there are no test triples to rank")
         return
     tail, head = fusion.weights[[TAIL, HEAD], 1]
     caption = f"filtered, realistic ranks among {len(graph.entities)} entities\n"
@@ -46,7 +46,12 @@ def run_fuse(console: Console, folders: tuple[Path, Path], data: str, out: Path,
     for name, model, metrics in rows:
         values = metrics.model_dump()
         shown.add_row(Text(name), model.interaction, model.card.mode, *(f"{values[c]:.3f}" for c in COLUMNS))
-    console.print(shown)
+    measured = [
+        {"model": name, "interaction": model.interaction, "mode": model.card.mode, "metrics": metrics.model_dump()}
+        for name, model, metrics in rows
+    ]
+    shares = {"model": rows[1][0], "tail": float(tail), "head": float(head)}
+    console.result({"models": measured, "share": shares}, shown)
 
 
 def _measured(graph: Graph, folder: Path, model: SavedModel) -> Metrics:

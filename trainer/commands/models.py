@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -33,14 +32,15 @@ from trainer.inputs import (
     wanted_training,
 )
 from trainer.interactions import interaction_of
+from trainer.output import Output
 from trainer.prompting import prompting_of
 from trainer.ranking import known_answers, rank
-from trainer.results import ALL_COLUMNS, table, ties, write
+from trainer.results import ALL_COLUMNS, rows, table, ties
 from trainer.seeds import seed_of
 
 
 def run_demo(
-    console: Console,
+    console: Output,
     out: Path | None,
     dataset: str,
     clients: int,
@@ -59,12 +59,13 @@ def run_demo(
         except KeyboardInterrupt:
             console.print("stopped, and every process with it")
             raise
-    console.print(table(results, f"{dataset}, {clients} clients, both sides, weighted by test triples"))
+    shown = table(results, f"{dataset}, {clients} clients, both sides, weighted by test triples")
+    console.result(rows(results), shown)
     console.print(f"{time.monotonic() - started:.0f} s" + (f"; everything is in {out}" if out else ""))
 
 
 def run_train(
-    console: Console,
+    console: Output,
     sources: list[str],
     out: Path,
     interaction: InteractionName,
@@ -89,13 +90,11 @@ def run_train(
         model = interaction_of(interaction, frozen, settings.local, usable_device(device), prompting)
         seed = seed_of(settings.seed, mode)
         results = train_and_measure(pooled, graphs, mode, settings, model, seed, out, say, now)
-    console.print(table(results, f"{mode}, both sides, weighted by test triples"))
+    console.result(rows(results), table(results, f"{mode}, both sides, weighted by test triples"))
 
 
-def run_evaluate(
-    console: Console, folder: Path, data: str, split: Split, scorer: ScorerAt, device: str, json_file: Path | None
-) -> None:
-    """Rank a split with a saved model, print the metrics of each side, and write them where a file is given."""
+def run_evaluate(console: Output, folder: Path, data: str, split: Split, scorer: ScorerAt, device: str) -> None:
+    """Rank a split with a saved model, and print the metrics of each side."""
     with progress(console) as (say, now), saved_model(folder, scorer, say, now, device) as model:
         graph = graph_of(data, say)
         if not len(graph.triples[split]):
@@ -105,20 +104,18 @@ def run_evaluate(
         tolerance = model.tie_tolerance
         ranks = rank(graph.triples[split], known_answers(graph, split), scores, tolerance)
     metrics, interaction, mode = ranks.metrics(), model.interaction, model.card.mode
-    if json_file is not None:
-        what = {"interaction": interaction, "mode": mode, "split": split, "ranks": "filtered, realistic"}
-        counts = {"triples": len(ranks), "candidates": len(graph.entities), "left_out": graph.left_out[split]}
-        sides = {side: values.model_dump() for side, values in metrics.items()}
-        write(json_file, what | {"tie_tolerance": tolerance} | counts | {"sides": sides})
+    what = {"interaction": interaction, "mode": mode, "split": split, "ranks": "filtered, realistic"}
+    counts = {"triples": len(ranks), "candidates": len(graph.entities), "left_out": graph.left_out[split]}
+    sides = {side: values.model_dump() for side, values in metrics.items()}
     shown = Table("side", *ALL_COLUMNS.values(), title=f"{interaction}, {mode}, {split}")
     shown.caption = f"filtered, realistic ranks among {len(graph.entities)} entities" + ties(metrics.values())
     for side, values in metrics.items():
         shown.add_row(side, *(f"{values.model_dump()[column]:.3f}" for column in ALL_COLUMNS))
-    console.print(shown)
+    console.result(what | {"tie_tolerance": tolerance} | counts | {"sides": sides}, shown)
 
 
 def run_predict(
-    console: Console,
+    console: Output,
     folder: Path,
     head: str | None,
     relation: str,
@@ -144,9 +141,12 @@ def run_predict(
         scores = model.scorer(Queries(*columns))[0]
     asked = f"{head}, {relation}, ?" if tail is None else f"?, {relation}, {tail}"
     shown = Table("rank", "entity", "score", *(["known"] if data else []), title=Text(f"({asked})"))
+    found = []
     for place, entity in enumerate(np.argsort(-scores, kind="stable")[:top], 1):
         name = model.card.entities[entity]
         triple = (head, relation, name) if tail is None else (name, relation, tail)
         mark = [("yes" if triple in known else "")] if data else []
         shown.add_row(str(place), Text(name), f"{scores[entity]:.3f}", *mark)
-    console.print(shown)
+        seen = {"known": triple in known} if data else {}
+        found.append({"rank": place, "entity": name, "score": float(scores[entity])} | seen)
+    console.result({"head": head, "relation": relation, "tail": tail, "best": found}, shown)

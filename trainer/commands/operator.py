@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +18,7 @@ from trainer.clients.coordinator import Coordinator
 from trainer.clients.service import Service
 from trainer.files import whole
 from trainer.inputs import ScorerAt, UsageError, progress, scorer_for, secret_in, wanted_training
+from trainer.output import Output
 from trainer.reports import Report
 
 SHOWN_DIGITS = 12
@@ -34,7 +34,7 @@ class OperatorAt:
     token_file: Path
 
     @contextmanager
-    def calls(self, console: Console) -> Iterator[tuple[Coordinator, Report]]:
+    def calls(self, console: Output) -> Iterator[tuple[Coordinator, Report]]:
         """Calls as the operator, and where to say what they did."""
         token = secret_in(self.token_file)
         with progress(console) as (say, _), Service("coordinator", self.coordinator, token, say) as service:
@@ -42,7 +42,7 @@ class OperatorAt:
 
 
 def run_start(
-    console: Console,
+    console: Output,
     at: OperatorAt,
     interaction: InteractionName,
     scorer: ScorerAt,
@@ -56,34 +56,41 @@ def run_start(
     with at.calls(console) as (operator, say):
         if once and (trainings := operator.rounds(limit=1).trainings):
             say(f"the coordinator has a training already ({trainings[0].phase}); it is left as it is")
-            say(f"watch it at {operator.page(page_address)[0]}")
+            _begun(console, trainings[0], operator.page(page_address)[0], say)
             return
         asked = wanted_training(interaction, changes, local, preset)
         with scorer_for(interaction, scorer, say) as frozen:
             settings = asked.settings(frozen)
         summary = operator.start(settings)
         say(f"training {summary.training} of {interaction} begins when {settings.clients} clients have joined")
-        say(f"watch it at {operator.page(page_address)[0]}")
+        _begun(console, summary, operator.page(page_address)[0], say)
 
 
-def run_page(console: Console, at: OperatorAt, page_address: str | None) -> None:
+def _begun(console: Output, summary: TrainingSummary, page: str, say: Report) -> None:
+    say(f"watch it at {page}")
+    console.result(summary.model_dump(mode="json") | {"page": page})
+
+
+def run_page(console: Output, at: OperatorAt, page_address: str | None) -> None:
     """Print a link that opens the page for a viewer."""
     with at.calls(console) as (operator, say):
         link, made = operator.page(page_address)
         say(link)
         say(f"whoever has it may watch until {made.expires:%Y-%m-%d %H:%M} UTC, and change nothing")
+        console.result({"page": link, "expires": made.expires.isoformat()})
 
 
-def run_change(console: Console, at: OperatorAt, change: Callable[[Coordinator], TrainingSummary]) -> None:
+def run_change(console: Output, at: OperatorAt, change: Callable[[Coordinator], TrainingSummary]) -> None:
     """Pause, resume or stop the running training."""
     with at.calls(console) as (operator, say):
         summary = change(operator)
         why = f": {summary.paused}" if summary.paused else ""
         best = "no version is evaluated yet" if summary.best_version is None else f"best version {summary.best_version}"
         say(f"training {summary.training} is {summary.phase}{why}; {summary.rounds_done} rounds are done, {best}")
+        console.result(summary.model_dump(mode="json"))
 
 
-def run_export(console: Console, at: OperatorAt, out: Path, training: str | None) -> None:
+def run_export(console: Output, at: OperatorAt, out: Path, training: str | None) -> None:
     """Write the history, the audit log and the model into a folder, each whole or not at all."""
     with at.calls(console) as (operator, say):
         trainings, rounds = 0, 0
@@ -109,7 +116,7 @@ def _line(entry: BaseModel) -> bytes:
     return entry.model_dump_json().encode() + b"\n"
 
 
-def run_clients(console: Console, at: OperatorAt) -> None:
+def run_clients(console: Output, at: OperatorAt) -> None:
     """Print who is a member, and who was."""
     with at.calls(console) as (operator, _):
         clients = operator.clients().clients
@@ -122,7 +129,7 @@ def run_clients(console: Console, at: OperatorAt) -> None:
         last = "" if client.last_round is None else str(client.last_round)
         seen = f"{client.seen:%Y-%m-%d %H:%M}"
         shown.add_row(client.client[:SHOWN_DIGITS], Text(client.name), seen, *map(str, counts), last, _state(client))
-    console.print(shown)
+    console.result([client.model_dump(mode="json") for client in clients], shown)
 
 
 def _state(client: ClientSummary) -> str:
@@ -131,7 +138,7 @@ def _state(client: ClientSummary) -> str:
     return "has left" if client.removed_by == "client" else "removed"
 
 
-def run_revoke(console: Console, at: OperatorAt, client: str) -> None:
+def run_revoke(console: Output, at: OperatorAt, client: str) -> None:
     """Remove a client for good; the first digits of its id name it."""
     with at.calls(console) as (operator, say):
         found = [c for c in operator.clients().clients if c.client.startswith(client)]

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -16,8 +15,9 @@ from trainer.dataset import texts_of
 from trainer.graph import DataError, Graph
 from trainer.inputs import ScorerAt, UsageError, graph_of, progress, saved_model, secret_in
 from trainer.judge import Judge, JudgeReadout, TextsName, Words
+from trainer.output import Output
 from trainer.reranking import Reranked, rerank
-from trainer.results import COLUMNS, ties, write
+from trainer.results import COLUMNS, ties
 from trainer.saved import SavedModel
 
 RANKINGS = ("alone", "reranked", "mixture")
@@ -44,15 +44,14 @@ class Reranking:
 
 
 def run_rerank(
-    console: Console,
+    console: Output,
     folder: Path,
     data: str,
     scorer: ScorerAt,
     device: str,
-    json_file: Path | None,
     how: Reranking,
 ) -> None:
-    """Rank test triples by the model, by the scorer on its shortlists and by both; print and write the metrics."""
+    """Rank test triples by the model, by the scorer on its shortlists and by both; print the metrics."""
     if scorer.url is None:
         raise UsageError("--rerank needs a scorer: give its address as --scorer")
     key = secret_in(scorer.key_file) if scorer.key_file else None
@@ -69,13 +68,11 @@ def run_rerank(
             now("ranking all candidates")
             found = rerank(graph, scores, judge.scores, how.size, model.tie_tolerance, how.limit)
     metrics = {name: getattr(found, name).metrics() for name in RANKINGS}
-    if json_file is not None:
-        write(json_file, _record(model, graph, how, judge, found, metrics))
     shown = _table(how, found, metrics)
     title = f"{model.interaction}, {model.card.mode}, test; the best {how.size} re-ranked by {judge.info.model}"
     caption = _caption(graph, how, judge, found) + ties(metrics[name]["both"] for name in RANKINGS)
     shown.title, shown.caption = Text(title), Text(caption)
-    console.print(shown)
+    console.result(_record(model, graph, how, judge, found, metrics), shown)
 
 
 def _table(how: Reranking, found: Reranked, metrics: dict[str, dict[SideName, Metrics]]) -> Table:

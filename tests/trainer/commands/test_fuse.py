@@ -65,8 +65,7 @@ def test_two_models_are_fused_measured_and_used(
     ]
     assert f"share of distmult: {fusion.weights[0, 1]:.2f} of tails" in run.stdout
 
-    assert here("evaluate", out, "--data", data, "--json", tmp_path / "metrics.json").returncode == 0
-    written = json.loads((tmp_path / "metrics.json").read_text())
+    written = json.loads(here("evaluate", out, "--data", data, "--json").stdout)
     assert (written["interaction"], written["mode"]) == ("transe + distmult", "fusion")
     assert written["sides"]["both"] == metrics[-1].model_dump()
     head, relation, _ = graph.named("train")[0]

@@ -12,6 +12,7 @@ from protocol.members import Audit, AuditEntry, Clients, ClientSummary
 from protocol.problems import Conflict, NotFound
 from protocol.rounds import Rounds, RoundSummary, TrainingSummary
 from protocol.trainings import TrainingSettings
+from protocol.watching import Pass
 from tests.trainer.support import Loopback, Reply, Run, loopback
 
 WHEN = "2025-01-02T03:04:05Z"
@@ -27,7 +28,7 @@ def summary(**changes: object) -> TrainingSummary:
 
 def round_summary(number: int) -> RoundSummary:
     said = {"round": number, "training": "t1", "phase": "finished", "opened": WHEN, "closed": WHEN, "selected": 1}
-    return RoundSummary.model_validate(said | {"updates": 1, "loss": 0.5, "evaluations": []})
+    return RoundSummary.model_validate(said | {"updates": 1, "bytes": 99, "loss": 0.5, "evaluations": []})
 
 
 def client(number: int, **changes: object) -> ClientSummary:
@@ -55,6 +56,8 @@ def answer(path: str, body: bytes) -> Reply:
             said = {"at": WHEN, "who": "operator", "did": "pause", "round": None, "subject": "t1", "digest": None}
             entries = [AuditEntry.model_validate(said | {"number": n}) for n in numbers]
             return 200, Audit(entries=entries, next_before=following).model_dump_json().encode()
+        case "/session/pass":
+            return 201, Pass(token="viewer.1.mac", expires=WHEN).model_dump_json().encode()
         case "/model":
             return 200, b"the model" * 100_000
         case "/clients":
@@ -134,6 +137,21 @@ def test_a_running_training_is_changed(operate: Operate, server: Loopback, what:
     assert [(method, path) for method, path, _, _ in server.seen] == [("POST", f"/round/{what}")]
 
 
+@pytest.mark.parametrize("what", ["pause", "resume", "stop"])
+def test_programs_read_the_training_that_was_changed(operate: Operate, what: str) -> None:
+    run = operate("coordinator", what, "--json")
+    assert TrainingSummary.model_validate_json(run.stdout).training == "t1"
+    assert "training t1 is" in run.stderr
+
+
+def test_a_link_to_the_page_is_printed_by_itself_and_by_start(operate: Operate, server: Loopback) -> None:
+    for command in (("coordinator", "page"), ("start",)):
+        run = operate(*command)
+        assert f"{server.url}/#pass=viewer.1.mac" in run.stdout.split()
+        elsewhere = operate(*command, "--page-address", "https://federation.example/", "--json")
+        assert json.loads(elsewhere.stdout)["page"] == "https://federation.example/#pass=viewer.1.mac"
+
+
 def test_a_refusal_is_one_line(operate: Operate, server: Loopback) -> None:
     server.respond = refusing("/round/pause", Conflict("no training is running"))
     run = operate("coordinator", "pause")
@@ -146,6 +164,8 @@ def test_clients_are_listed_with_what_they_did(operate: Operate) -> None:
     assert first[0] == IDS[0][:12]
     assert first[1:2] + first[3:] == ["clinic [0]", "135", "0", "800", "7", "4711", "12", "member"]
     assert second[-1] == "has left"
+    listed = json.loads(operate("coordinator", "clients", "--json").stdout)
+    assert ClientSummary.model_validate(listed[0]) == client(0)
 
 
 @pytest.mark.parametrize("named", [IDS[1], IDS[1][:12], "ac"])

@@ -39,9 +39,9 @@ def evaluated(
 ) -> tuple[str, Any]:
     """What is printed, and the JSON file."""
     arguments = (folder / model, "--data", folder / "data", "--scorer", url, "--kept", tmp_path / "kept")
-    run = here("evaluate", *arguments, "--json", tmp_path / "metrics.json", "--rerank", "verdict", *options)
+    run = here("evaluate", *arguments, "--rerank", "verdict", *options, "--json")
     assert run.returncode == 0, run.stderr
-    return run.stdout, json.loads((tmp_path / "metrics.json").read_text())
+    return run.stderr, json.loads(run.stdout)
 
 
 def flat(shown: str) -> str:
