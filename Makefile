@@ -1,7 +1,8 @@
 # make demo   train on a real graph on this machine and print the table
 # make up     the same system in containers, with Docker Compose
 # make test   all tests but the longest; these are make test-faults, which kills processes on the way
-# make check  format, lint, types, committed OpenAPI files
+# make check  format, lint, types, committed OpenAPI files and reference pages
+# make docs   the documentation as a site, in site/
 # Each does its own set-up in .venv on the first call.
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 ARCH := $(subst arm64,aarch64,$(shell uname -m))
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: install demo test test-faults check format openapi wheels up down
+.PHONY: install demo test test-faults check format openapi reference docs docs-deploy wheels up down
 
 install: $(INSTALLED)
 
@@ -38,6 +39,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m tools.openapi --check
+	$(BIN)/python -m tools.reference --check
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
@@ -45,6 +47,16 @@ format: $(INSTALLED)
 
 openapi: $(INSTALLED)
 	$(BIN)/python -m tools.openapi
+
+reference: openapi
+	$(BIN)/python -m tools.reference
+
+docs: $(INSTALLED)
+	$(BIN)/mkdocs build --strict --quiet
+
+# To the branch gh-pages of the repository's origin, from where GitHub serves it.
+docs-deploy: $(INSTALLED)
+	$(BIN)/mkdocs gh-deploy --strict
 
 # A CPU wheel of torch for the images. One that is there already is kept, so this also serves sites without network.
 wheels:

@@ -111,7 +111,7 @@ def test_every_promise_of_the_reliability_page_has_a_test() -> None:
 
 
 def test_links_between_documents_lead_somewhere() -> None:
-    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")):
         text = page.read_text(encoding="utf-8")
         for path, section in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
             target = page.parent / path if path else page

@@ -29,7 +29,9 @@ ScorerKeyFile = Annotated[
 ]
 CoordinatorUrl = Annotated[str, typer.Option(help="Address of the coordinator.", envvar="TRAINER_COORDINATOR")]
 HERE = "http://127.0.0.1:8001"
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and all else on standard error.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON, and what is for people on standard error.")
+]
 OperatorTokenFile = Annotated[
     Path, typer.Option(help="File with the operator's token.", envvar="TRAINER_OPERATOR_TOKEN_FILE")
 ]

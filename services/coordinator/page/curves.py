@@ -36,7 +36,7 @@ def curves(store: Store, training: str | None, after: int) -> Curves:
         return Curves(
             training=found.id,
             sides=side,
-            points=[_mean_point(each.number, sent[each.number], told[each.number], side) for each in rounds],
+            points=[_mean_point(each, sent[each.number], told[each.number], side) for each in rounds],
             clients=_clients(session, rounds, sent, told, side),
             next_after=max((each.number for each in rounds if each.closed is not None), default=after),
         )
@@ -73,9 +73,12 @@ def _clients(session: Session, rounds: Sequence[Round], sent: Sent, told: Told, 
     return curves
 
 
-def _mean_point(number: int, updates: list[Update], told: dict[str, Evaluation], side: Sides) -> Point:
-    point = _point(number, updates, None, side)
-    if not told:
+def _mean_point(round: Round, updates: list[Update], told: dict[str, Evaluation], side: Sides) -> Point:
+    """Of all clients. A mean over those that happen to have answered so far would jump as others do: it is left out."""
+    point = _point(round.number, updates, None, side)
+    if round.closed is None:
+        point = point.model_copy(update={"loss": None})
+    if not told or (round.phase == "evaluating" and round.closed is None):
         return point
     metrics = mean_evaluation(list(told.values())).sides[side]
     return point.model_copy(update={"mrr": metrics.mrr, "hits_at_10": metrics.hits_at_10})

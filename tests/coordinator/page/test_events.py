@@ -68,9 +68,12 @@ def test_curves_are_means_weighted_as_fede_weighs(local: Local) -> None:
     ]
     local.join(*crowd)
     local.start(clients=2, rounds=2, evaluate_every=1)
-    for member in crowd:
-        local.send(member)
+    local.send(crowd[0])
+    (early,) = curves(local.store, None, 0).points
+    assert (early.loss, early.bytes > 0) == (None, True)  # no mean of who happens to be first
+    local.send(crowd[1])
     local.report(crowd[0], 0.2)
+    assert curves(local.store, None, 0).points[-1].mrr is None
     local.report(crowd[1], 0.6)
     found = curves(local.store, None, 0)
     first, second = found.points
