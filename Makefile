@@ -52,11 +52,11 @@ reference: openapi
 	$(BIN)/python -m tools.reference
 
 docs: $(INSTALLED)
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # To the branch gh-pages of the repository's origin, from where GitHub serves it.
 docs-deploy: $(INSTALLED)
-	$(BIN)/mkdocs gh-deploy --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs gh-deploy --strict
 
 # A CPU wheel of torch for the images. One that is there already is kept, so this also serves sites without network.
 wheels:

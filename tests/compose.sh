@@ -11,6 +11,7 @@ export TLS_FOLDER
 CLIENTS="client-0 client-1 client-2"
 scorer=http://127.0.0.1:$SCORER_PORT
 coordinator=http://127.0.0.1:$COORDINATOR_PORT
+export PAGE_ADDRESS=$coordinator
 
 say() { printf '\n== %s\n' "$*"; }
 clean() { docker compose --profile replicas --profile tls down --volumes --timeout 5 >/dev/null 2>&1 || true; }
@@ -59,6 +60,15 @@ holds "$reply" '"phase":"finished"'
 reply=$(call "$coordinator/rounds" --header "Authorization: Bearer $operator")
 for mode in isolation federation fusion; do holds "$reply" "\"mode\":\"$mode\",\"split\":\"test\",\"clients\":3"; done
 for service in "$scorer" "$coordinator"; do call "$service/docs" >/dev/null; done
+
+say "the page, by the link that the start printed"
+link=$(docker compose logs --no-log-prefix start | grep --only-matching 'http://[^ ]*#pass=[^ ]*')
+holds "$link" "$coordinator/#pass="
+call "$coordinator/session" --cookie-jar "$TLS_FOLDER/cookies" --header 'Content-Type: application/json' \
+  --data "{\"token\": \"${link#*#pass=}\"}"
+reply=$(call "$coordinator/" --cookie "$TLS_FOLDER/cookies")
+for part in client_0 client_1 client_2 Results fusion 'tokens a second'; do holds "$reply" "$part"; done
+call "$coordinator/page/vendor/uplot.min.js" >/dev/null
 
 say "second start: the finished training's rows again"
 docker compose up --detach --no-build

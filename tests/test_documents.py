@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import ClassVar
@@ -119,6 +120,17 @@ def test_links_between_documents_lead_somewhere() -> None:
             if section:
                 titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
                 assert section in {re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles}, section
+
+
+def test_the_site_builds_and_every_page_is_in_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for page in (ROOT / "docs").rglob("*.md"):
+        place = tmp_path / page.relative_to(ROOT / "docs").with_suffix("")
+        assert (tmp_path if place.name == "index" else place).joinpath("index.html").is_file(), page
 
 
 class Recorder(http.server.BaseHTTPRequestHandler):
