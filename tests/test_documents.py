@@ -122,6 +122,23 @@ def test_links_between_documents_lead_somewhere() -> None:
                 assert section in {re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles}, section
 
 
+def parts(readme: str) -> dict[str, list[str]]:
+    """What two languages have in common: blocks, code in lines, links, and the shape of sections and tables."""
+    blocks = re.findall(r"```.*?```", readme, re.DOTALL)
+    prose = re.sub(r"```.*?```", "", readme, flags=re.DOTALL)
+    return {
+        "blocks": blocks,
+        "code": sorted(set(re.findall(r"`([^`]+)`", prose))),
+        "links": sorted(set(re.findall(r"\]\(([^)]+)\)", prose)) - {"README.md", "README.zh-CN.md"}),
+        "rows": [row[:2] for row in prose.splitlines() if row.startswith(("## ", "| ", "- "))],
+    }
+
+
+def test_the_chinese_readme_has_the_same_commands_and_sections() -> None:
+    chinese = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
+    assert parts(chinese) == parts(README)
+
+
 def test_the_site_builds_and_every_page_is_in_it(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
     done = subprocess.run(
