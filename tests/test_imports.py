@@ -69,6 +69,35 @@ def test_a_part_imports_nothing_but_the_protocol_and_itself(part: str) -> None:
     assert not found
 
 
+PLACES = ("protocol", "services", "services/scorer", "services/coordinator", "trainer", "tools", "benchmarks")
+
+
+def place(module: str) -> str:
+    """Where in the drawing a module stands."""
+    first, _, rest = module.partition(".")
+    second = f"{first}/{rest.partition('.')[0]}"
+    return second if second in PLACES else first
+
+
+def test_the_drawing_of_the_house_is_what_the_code_imports() -> None:
+    house: dict[str, set[str]] = {name: set() for name in PLACES}
+    for file in (file for top in {name.split("/")[0] for name in PLACES} for file in (ROOT / top).rglob("*.py")):
+        own = place(".".join(file.relative_to(ROOT).with_suffix("").parts))
+        found = imports(file.read_text(encoding="utf-8"), ".".join(file.relative_to(ROOT).parent.parts))
+        house[own] |= {place(name) for name in found if place(name) in PLACES} - {own}
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawing = page.partition("<!-- house -->\n```\n")[2].partition("```")[0]
+    drawn = {}
+    for line in drawing.splitlines():
+        own, _, others = line.strip().partition(" ")
+        names = set(others.strip("─▶ ").split(", "))
+        assert names == {"nothing of ours"} or names <= set(drawn) | set(PLACES)
+        drawn[own] = names - {"nothing of ours"}
+    assert drawn == house
+    order = list(drawn)
+    assert all(order.index(own) < order.index(other) for own, others in drawn.items() for other in others)
+
+
 def test_every_package_of_ours_has_a_rule() -> None:
     ruled = {file for part in ALLOWED for file in files(part)} | {ROOT / "services/__init__.py"}
     ours = {file for package in ("protocol", "services", "trainer") for file in (ROOT / package).rglob("*.py")}
