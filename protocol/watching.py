@@ -22,7 +22,7 @@ class SignIn(Strict):
 class SessionReply(Strict):
     """Who the browser speaks for from now on; the session itself is in a cookie that no script reads."""
 
-    role: WatcherRole = Field(description="A viewer sees what an operator sees, and changes nothing.")
+    role: WatcherRole = Field(description="A viewer sees the page and the history, and changes nothing.")
     expires: datetime
 
 

@@ -109,7 +109,8 @@ def routes() -> str:
 
 def _route(method: str, path: str, operation: dict[str, Any]) -> str:
     said = " ".join(operation["description"].split()).replace("|", "\\|")
-    return f"| `{method.upper()} {path}` | **{operation['summary']}.** {said} | {', '.join(operation['responses'])} |"
+    summary, statuses = operation["summary"].rstrip("?"), ", ".join(operation["responses"])
+    return f"| `{method.upper()} {path}` | **{summary}.** {said} | {statuses} |"
 
 
 PAGES_MADE = {"commands.md": commands, "problems.md": problems, "routes.md": routes}

@@ -17,6 +17,7 @@ from services.coordinator.faults import install_faults
 from services.coordinator.identity.gate import Gate
 from services.coordinator.metrics import Metrics
 from services.coordinator.page.scorer import ScorerWatch
+from services.coordinator.page.shown import Shown
 from services.coordinator.rounds.advance import prune
 from services.coordinator.rounds.worker import Worker
 from services.coordinator.routes import members, operators, page, rounds, sessions
@@ -74,6 +75,7 @@ def build_app(settings: CoordinatorSettings, store: Store) -> FastAPI:
     app.state.gate = Gate(settings, store)
     app.state.metrics = Metrics(store)
     app.state.probe = health.Probe()
+    app.state.shown = Shown(store)
     app.state.scorer = ScorerWatch(settings.scorer, settings.scorer_key()) if settings.scorer else None
     for part in (members, rounds, operators, page, sessions, health):
         app.include_router(part.router)

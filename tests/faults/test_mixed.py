@@ -63,8 +63,9 @@ class Storm:
 
     def run(self) -> RoundView:
         while (view := self.server.view()).phase != "finished":
-            assert view.round is not None
-            if view.phase == "training" and view.round not in self.reports:
+            if view.round is None:  # it opens by itself
+                self.server.view(wait=5, after=view.event)
+            elif view.phase == "training" and view.round not in self.reports:
                 self._train(view.round)
             elif view.phase == "evaluating":
                 for member in self.crowd:

@@ -103,7 +103,10 @@ def _interaction(
     """
     model = stack.enter_context(scorer_for(settings.interaction, scorer, say, settings))
     interaction = interaction_of(settings.interaction, model, settings.local, device, prompting(settings))
-    dense = shared_dense(interaction, settings.dim, settings.local).keys() == settings.dense.keys()
+    expected = shared_dense(interaction, settings.dim, settings.local)
+    dense = {name: each.shape for name, each in expected.items()} == {
+        n: each.shape for n, each in settings.dense.items()
+    }
     if not dense or settings.relation_dim not in (None, relation_columns(interaction, settings.dim)):
         what = "relation_dim is not that" if dense else "dense tensors are not those"
         raise UsageError(

@@ -56,7 +56,7 @@ def crew(session: Session, training: Training | None, snapshot: Snapshot, now: f
     sent, scores = _sent(session, id_), _metrics(session, training)
     lines = []
     for client in session.scalars(select(Client).order_by(Client.joined, Client.id)):
-        doing = _doing(client, snapshot if current else None, client.id in concluded)
+        doing = _doing(client, training, snapshot if current else None, client.id in concluded)
         updates, size, last_round, loss = sent.get(client.id, (0, 0, None, None))
         lines.append(
             CrewLine(
@@ -78,14 +78,17 @@ def crew(session: Session, training: Training | None, snapshot: Snapshot, now: f
     return lines
 
 
-def _doing(client: Client, snapshot: Snapshot | None, concluded: bool) -> Doing:
+def _doing(client: Client, training: Training | None, snapshot: Snapshot | None, concluded: bool) -> Doing:
     if client.removed_by is not None:
         return "left" if client.removed_by == "client" else "removed"
     if snapshot is None:
         return "member"
     phase = snapshot.common.phase
-    if phase == "finished":
-        return "concluded" if concluded else "concluding"
+    if training is not None and training.finished is not None:
+        if concluded:
+            return "concluded"
+        # Who came later, or has nothing to test, has no part in the end.
+        return "concluding" if client.joined <= training.finished and client.test else "member"
     if client.id not in snapshot.selected:
         return "waiting"
     if client.id in snapshot.answered:

@@ -19,11 +19,11 @@ class ModeResult:
 
     Attributes:
         mean: Over clients, weighted by test triples and plain.
-        clients: Of each that reported, by its name, in the order of joining; names need not be unique.
+        clients: Id, name and metrics of each that reported, in the order of joining; names need not be unique.
     """
 
     mean: MeanEvaluation
-    clients: list[tuple[str, Metrics]]
+    clients: list[tuple[str, str, Metrics]]
 
 
 @dataclass(frozen=True)
@@ -38,21 +38,21 @@ def outcome(session: Session, training: Training) -> Outcome | None:
     """The outcome of a training; None while nobody has reported any."""
     if training.best_version is None:
         return None
-    told: dict[str, list[tuple[str, Evaluation]]] = defaultdict(list)
+    told: dict[str, list[tuple[str, str, Evaluation]]] = defaultdict(list)
     rows = (
-        select(Client.name, EvaluationRow.content)
+        select(Client.id, Client.name, EvaluationRow.content)
         .join(Client, Client.id == EvaluationRow.client)
         .where(EvaluationRow.round == training.best_version, EvaluationRow.split == "test")
         .order_by(Client.joined, Client.id)
     )
-    for name, content in session.execute(rows):
+    for client, name, content in session.execute(rows):
         evaluation = Evaluation.model_validate_json(content)
-        told[evaluation.mode].append((name, evaluation))
+        told[evaluation.mode].append((client, name, evaluation))
     side = training.fixed().local.sides
     modes: dict[Mode, ModeResult] = {
         mode: ModeResult(
-            mean_evaluation([evaluation for _, evaluation in told[mode]]),
-            [(name, evaluation.sides[side]) for name, evaluation in told[mode]],
+            mean_evaluation([evaluation for _, _, evaluation in told[mode]]),
+            [(client, name, evaluation.sides[side]) for client, name, evaluation in told[mode]],
         )
         for mode in get_args(Mode)
         if told[mode]

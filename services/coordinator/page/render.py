@@ -48,12 +48,13 @@ def sign_in() -> str:
     return _environment.get_template("sign_in.html").render()
 
 
-def page(role: WatcherRole, shown: Overview, scorer: ScorerState | None) -> str:
-    """The page for an operator or a viewer."""
+def page(role: WatcherRole, shown: Overview, asked: str | None, scorer: ScorerState | None) -> str:
+    """The page for an operator or a viewer, who `asked` for a training or for whichever is the latest."""
     starting = role == "operator" and shown.view.phase in ("idle", "finished")
     return _environment.get_template("page.html").render(
         role=role,
         shown=shown,
+        asked=asked,
         scorer=scorer,
         fields=form.fields() if starting else [],
         choices=form.choices(shown.trainings) if starting else [],

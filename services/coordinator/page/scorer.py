@@ -1,6 +1,7 @@
 """How the scorer is that the operator has named: its model, its load, its speed. Asked while somebody watches."""
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass, field
 
@@ -75,7 +76,7 @@ class ScorerWatch:
             ):
                 info = Info.model_validate_json(await _get(http, "/info"))
                 counts = _counts(await _get(http, "/metrics"))
-        except (httpx.HTTPError, TimeoutError, ValueError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
             return ScorerState(self.url, fault=_reason(error))
         before, self._before = self._before, counts
         seconds = counts.at - before.at if before else 0.0
@@ -106,6 +107,8 @@ def _counts(metrics: str) -> _Counts:
     counts = _Counts(time.monotonic())
     for family in text_string_to_metric_families(metrics):
         total = sum(sample.value for sample in family.samples if not sample.name.endswith("_created"))
+        if not math.isfinite(total):
+            raise ValueError(f"its {family.name} is {total}")
         if family.name == _PREFIX + "tokens":
             counts.tokens = total
         elif family.name == _PREFIX + "prompts":

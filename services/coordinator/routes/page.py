@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.staticfiles import StaticFiles
-from starlette.concurrency import run_in_threadpool
 
 from protocol.problems import InvalidRequest, NotFound, NotReady, Unauthorized
 from protocol.watching import Curves
@@ -18,12 +17,23 @@ from services.coordinator.identity.callers import WatcherDep
 from services.coordinator.identity.gate import watching
 from services.coordinator.page import render
 from services.coordinator.page.curves import curves
-from services.coordinator.page.overview import overview
 from services.coordinator.page.scorer import ScorerState, ScorerWatch
+from services.coordinator.page.shown import Shown
 from services.coordinator.routes.common import GUARDED, LARGEST, PRINTABLE, StoreDep, WorkerDep
 from services.openapi import problems
 
-STATIC = StaticFiles(directory=Path(__file__).parents[1] / "page" / "static")
+
+class _Static(StaticFiles):
+    """Files that a browser asks for again: after an upgrade it must not go on with those from before."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """The file, or that it has not changed."""
+        response = super().file_response(*args, **kwargs)
+        response.headers.update({"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"})
+        return response
+
+
+STATIC = _Static(directory=Path(__file__).parents[1] / "page" / "static")
 """What the page is made with; served below `/page`."""
 STREAM_SECONDS = 3600.0
 """A stream ends then, so that a session that has expired ends it; a browser connects again by itself."""
@@ -39,18 +49,15 @@ OneTraining = Annotated[str | None, Query(pattern=PRINTABLE, max_length=100, des
     response_class=HTMLResponse,
     responses={**problems(InvalidRequest, NotFound, NotReady), 401: openapi.SIGN_IN_PAGE},
 )
-async def page(
-    request: Request, store: StoreDep, training: OneTraining = None, other: OneTraining = None
-) -> HTMLResponse:
+async def page(request: Request, training: OneTraining = None, other: OneTraining = None) -> HTMLResponse:
     """The page: where a training stands (the latest unless named), who takes part, and beside it another training."""
     role = watching(request)
     if role is None:
         return HTMLResponse(render.sign_in(), 401, render.SECURITY | Unauthorized("").headers)
     watch: ScorerWatch | None = request.app.state.scorer
-    shown, scorer = await asyncio.gather(
-        run_in_threadpool(overview, store, training or None, other or None), _state(watch)
-    )
-    return HTMLResponse(await run_in_threadpool(render.page, role, shown, scorer), headers=render.SECURITY)
+    overviews: Shown = request.app.state.shown
+    shown, scorer = await asyncio.gather(overviews.of(training or None, other or None), _state(watch))
+    return HTMLResponse(render.page(role, shown, training or None, scorer), headers=render.SECURITY)
 
 
 async def _state(watch: ScorerWatch | None) -> ScorerState | None:

@@ -9,7 +9,8 @@ from services.coordinator.identity.callers import OperatorDep
 from services.coordinator.identity.gate import Gate
 from services.coordinator.identity.sessions import COOKIE
 from services.coordinator.rounds.times import moment
-from services.coordinator.routes.common import GUARDED, MAX_JSON_BYTES, SettingsDep
+from services.coordinator.routes.common import GUARDED, MAX_JSON_BYTES, SettingsDep, StoreDep
+from services.coordinator.store import queries
 from services.openapi import problems
 from services.web import JSON, media_type, parse_json, read_body
 
@@ -30,7 +31,8 @@ async def sign_in(request: Request, response: Response, settings: SettingsDep) -
     body = parse_json(SignIn, await read_body(request, MAX_JSON_BYTES, settings.body_seconds))
     gate: Gate = request.app.state.gate
     session = gate.sessions.open(body.token.get_secret_value())
-    https = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))
+    proxied = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip()
+    https = "https" in (request.url.scheme, proxied)
     response.set_cookie(
         COOKIE, session.value, expires=moment(session.expires), httponly=True, samesite="lax", secure=https
     )
@@ -50,8 +52,10 @@ async def sign_out(response: Response) -> None:
     dependencies=[OperatorDep],
     responses=problems(*GUARDED),
 )
-async def make_pass(request: Request) -> Pass:
-    """Make a pass, with which somebody can watch for a week and change nothing."""
+def make_pass(request: Request, store: StoreDep) -> Pass:
+    """Make a pass, with which somebody can watch for a week and change nothing. The audit log has it as `pass`."""
     gate: Gate = request.app.state.gate
     session = gate.sessions.viewer()
+    with store.database.write() as opened:
+        queries.record(opened, store.clock(), "operator", "pass")
     return Pass(token=session.value, expires=moment(session.expires))

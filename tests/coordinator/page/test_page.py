@@ -1,10 +1,11 @@
 import json
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import screenshot
-from tests.coordinator.support import Member, Server, evaluation, members
+from tests.coordinator.support import Member, Server, evaluation, launch, members, settings_of
 
 
 def trainers() -> list[Member]:
@@ -153,6 +154,40 @@ def test_a_viewer_watches_and_changes_nothing(browser: Browser, page: Page, serv
     page.get_by_label("Operators' token").wait_for()
 
 
+def test_an_open_page_asks_for_a_token_once_its_session_has_ended(operator: Page, server: Server) -> None:
+    operator.context.clear_cookies()
+    server.join(*trainers())  # an event, upon which the page looks again
+    operator.get_by_label("Operators' token").wait_for()
+
+
+def test_an_open_page_goes_on_after_the_coordinator_was_away(operator: Page, server: Server) -> None:
+    port = server.http.base_url.port
+    server.kill()
+    expect(operator.locator("body.cut-off")).to_have_count(1, timeout=30_000)
+    server.process = launch(port, settings_of(server.data_dir))
+    expect(operator.locator("body.cut-off")).to_have_count(0, timeout=60_000)
+    server.http.close()
+    server.http = httpx.Client(base_url=server.http.base_url, timeout=20, trust_env=False)
+    server.join(*trainers())
+    expect(operator.locator("#clients")).to_contain_text("m1", timeout=30_000)
+
+
+def test_a_pass_leaves_the_address_of_an_open_page(operator: Page, server: Server) -> None:
+    token = server.operator("POST", "/session/pass").json()["token"]
+    operator.evaluate(f"location.hash = '#pass={token}'")
+    operator.wait_for_function("location.hash === ''")
+    expect(operator.get_by_text("operator", exact=True)).to_be_visible()
+
+
+def test_the_size_of_rows_is_fixed_where_shared_tensors_depend_on_it(operator: Page) -> None:
+    size = operator.locator("[data-path=dim]")
+    expect(size).to_be_enabled()
+    operator.get_by_text("All settings, as they will be sent").click()
+    settings = json.loads(operator.locator("#all-settings").input_value())
+    operator.locator("#all-settings").fill(json.dumps(settings | {"dense": {"w": {"shape": [256, 256]}}}))
+    expect(size).to_be_disabled()
+
+
 def test_past_trainings_are_chosen_and_compared(operator: Page, server: Server) -> None:
     crowd = trainers()
     server.join(*crowd)
@@ -170,6 +205,9 @@ def test_past_trainings_are_chosen_and_compared(operator: Page, server: Server) 
     expect(results.get_by_role("heading", name=trainings[1])).to_be_visible()
     expect(operator.locator("#series")).to_contain_text(f"training {trainings[1]}")
     screenshot(operator, "compared")
+    operator.locator("select[name=training]").select_option("the latest")
+    expect(operator.locator(".headline")).to_contain_text("distmult")
+    assert "training=&" in operator.url
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

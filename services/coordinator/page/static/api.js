@@ -10,6 +10,8 @@ export async function call(method, path, body) {
     return tell("The coordinator does not answer. The page goes on when it does.");
   }
   if (reply.ok) return tell("");
+  // The session has ended, and the page asks for a token; on the page that asks, the token was wrong.
+  if (reply.status === 401 && path !== "/session") location.reload();
   const problem = await reply.json().catch(() => ({}));
   const fields = (problem.errors ?? []).map((each) => `${each.field}: ${each.message}`);
   return tell([problem.detail ?? `It was refused (${reply.status}).`, ...fields].join("\n"));

@@ -14,8 +14,9 @@ class History {
   }
 
   async update() {
-    const reply = await fetch(`/curves?training=${encodeURIComponent(this.training)}&after=${this.after}`);
-    if (!reply.ok) return;
+    const path = `/curves?training=${encodeURIComponent(this.training)}&after=${this.after}`;
+    const reply = await fetch(path).catch(() => null); // the next look asks again
+    if (!reply?.ok) return;
     const news = await reply.json();
     this.after = news.next_after;
     this.add("", MEAN, news.points);
@@ -50,10 +51,25 @@ export class Charts {
     this.own = new History(section.dataset.training);
     this.other = section.dataset.other ? new History(section.dataset.other) : null;
     this.series = [];
-    this.hidden = null;
+    this.chosen = new Map(); // what a box was set to by hand
     this.plots = new Map();
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw(true));
-    new ResizeObserver(() => this.resize()).observe(section);
+    this.ending = new AbortController();
+    const { signal } = this.ending;
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw(true), { signal });
+    this.observer = new ResizeObserver(() => this.resize());
+    this.observer.observe(section);
+  }
+
+  /** Leaves the section to another one. */
+  dispose() {
+    this.ending.abort();
+    this.observer.disconnect();
+    for (const plot of this.plots.values()) plot.destroy();
+    this.plots.clear();
+  }
+
+  shown({ id, index }) {
+    return this.chosen.get(id) ?? (index === 0 || id === "other" || this.own.lines.size - 1 <= MANY);
   }
 
   /** Whether this is what a section, of this page or of a fresh one, should show. */
@@ -64,8 +80,6 @@ export class Charts {
   async update() {
     await Promise.all([this.own.update(), this.other?.update()]);
     const ids = [...this.own.lines.keys()];
-    const first = this.hidden === null;
-    if (first) this.hidden = new Set(ids.length > MANY ? ids.slice(1) : []);
     const wanted = [
       ...ids.map((id, index) => ({ id, line: this.own.lines.get(id), of: this.own, index })),
       ...(this.other ? [{ id: "other", line: this.other.lines.get(""), of: this.other, index: ids.length }] : []),
@@ -77,8 +91,9 @@ export class Charts {
     this.draw(changed);
   }
 
-  name({ id, line }) {
-    return id === "other" ? `training ${this.other.training}` : line.name;
+  name({ id, line, index }) {
+    if (id === "other") return `training ${this.other.training}`;
+    return index === 0 ? line.name : `${line.name} ${id.slice(0, 8)}`;
   }
 
   colour({ index }) {
@@ -93,9 +108,9 @@ export class Charts {
       const swatch = document.createElement("span");
       const name = document.createElement("span");
       box.type = "checkbox";
-      box.checked = !this.hidden.has(series.id);
+      box.checked = this.shown(series);
       box.addEventListener("change", () => {
-        this.hidden[box.checked ? "delete" : "add"](series.id);
+        this.chosen.set(series.id, box.checked);
         this.draw(true);
       });
       swatch.className = "swatch";
@@ -135,7 +150,7 @@ export class Charts {
     const axis = { stroke: ink, grid, ticks: grid };
     const line = (series) => ({
       label: this.name(series),
-      show: !this.hidden.has(series.id),
+      show: this.shown(series),
       stroke: this.colour(series),
       width: series.index === 0 ? 2.5 : 1.25,
       dash: series.id === "other" ? [6, 4] : undefined,

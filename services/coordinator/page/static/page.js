@@ -1,15 +1,17 @@
 // Keeps the page as the coordinator is: every event has it made anew by the server, and what differs is changed in place.
-import { call, tell } from "./api.js";
+import { call } from "./api.js";
 import { Charts } from "./charts.js";
+import { watchAddress } from "./passes.js";
 import { attach } from "./start.js";
 import { showTimes } from "./times.js";
 
 const LONGEST_MS = 10_000; // between two looks: "last seen" and the scorer's speed tell no event
-const SHORTEST_MS = 500;
+const SHORTEST_MS = 1_000;
 
 let charts = null;
 let fetching = false;
 let asked = false;
+let events = null;
 
 const keep = {
   // Charts and a half filled form are this browser's own.
@@ -18,19 +20,21 @@ const keep = {
   beforeAttributeUpdated: (name) => name !== "open",
 };
 
+function reached(yes) {
+  document.body.classList.toggle("cut-off", !yes);
+}
+
 async function refresh() {
-  if (fetching) {
+  if (fetching || document.hidden) {
     asked = true;
     return;
   }
   fetching = true;
   asked = false;
-  try {
-    const reply = await fetch(location.href, { headers: { Accept: "text/html" } });
-    if (reply.ok) await show(await reply.text());
-  } catch {
-    // The stream of events is reconnected by the browser, and then tells of a change.
-  }
+  const reply = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
+  if (reply?.status === 401) return location.reload(); // the session has ended
+  reached(reply?.ok);
+  if (reply?.ok) await show(await reply.text());
   await new Promise((done) => setTimeout(done, SHORTEST_MS));
   fetching = false;
   if (asked) refresh();
@@ -38,7 +42,6 @@ async function refresh() {
 
 async function show(html) {
   const fresh = new DOMParser().parseFromString(html, "text/html");
-  if (!fresh.querySelector("#clients")) return location.reload(); // the session has ended
   document.title = fresh.title;
   const said = document.querySelector("#problem");
   fresh.querySelector("#problem").replaceWith(said.cloneNode(true));
@@ -55,8 +58,22 @@ async function arrange() {
     attach(form);
   }
   const section = document.querySelector("#curves");
-  if (section && !(charts?.section === section && charts.isOf(section))) charts = new Charts(section);
+  if (section && !(charts?.section === section && charts.isOf(section))) {
+    charts?.dispose();
+    charts = new Charts(section);
+  }
   if (section) await charts.update();
+}
+
+/** Listens for events. A browser connects again by itself, but not where it was answered with a refusal. */
+function listen() {
+  events = new EventSource("/events");
+  events.addEventListener("round", refresh);
+  events.addEventListener("error", () => {
+    if (events.readyState !== EventSource.CLOSED) return;
+    refresh(); // which sees whether the session has ended
+    setTimeout(listen, LONGEST_MS * (0.5 + Math.random()));
+  });
 }
 
 document.addEventListener("click", async (event) => {
@@ -71,13 +88,10 @@ document.addEventListener("click", async (event) => {
 document.addEventListener("change", (event) => {
   if (event.target.matches("[data-submit]")) event.target.form.requestSubmit();
 });
+document.addEventListener("visibilitychange", refresh);
 
-await arrange();
+watchAddress(document.body.dataset.role === "viewer"); // an operator has no use for a pass
 setInterval(showTimes, 1000);
 setInterval(refresh, LONGEST_MS);
-const events = new EventSource("/events");
-events.addEventListener("round", () => { tell(""); refresh(); });
-events.addEventListener("error", () => {
-  document.body.classList.add("cut-off");
-});
-events.addEventListener("open", () => document.body.classList.remove("cut-off"));
+listen();
+await arrange();

@@ -19,6 +19,10 @@ export function attach(section) {
     const settings = read();
     if (!settings) return;
     for (const field of fields) field.value = owner(settings, pathOf(field))?.[pathOf(field).at(-1)] ?? "";
+    // Shapes of shared tensors follow from the embedding size, and only a trainer knows how.
+    const dim = section.querySelector("[data-path=dim]");
+    dim.disabled = Object.keys(settings.dense ?? {}).length > 0 || settings.relation_dim != null;
+    dim.title = dim.disabled ? "Fixed by the shared tensors of these settings; `tripleherd start --dim` makes others." : "";
   };
   const choose = () => {
     all.value = begin.selectedOptions[0].dataset.settings;
@@ -35,10 +39,14 @@ export function attach(section) {
       all.value = JSON.stringify(settings, null, 2);
     });
   }
-  section.querySelector("form").addEventListener("submit", (event) => {
+  section.querySelector("form").addEventListener("submit", async (event) => {
     event.preventDefault();
-    if (read()) call("POST", "/round", all.value);
-    else tell("The settings are not JSON: mend them under “All settings”, or choose others to begin with.");
+    const button = event.submitter ?? section.querySelector("form button");
+    button.disabled = true;
+    if (read()) {
+      if (await call("POST", "/round", all.value) && location.search) location.assign("/"); // from a past training to it
+    } else tell("The settings are not JSON: mend them under “All settings”, or choose others to begin with.");
+    button.disabled = false;
   });
   choose();
   section.querySelector("fieldset").disabled = false;
