@@ -16,8 +16,8 @@ class History {
   async update() {
     const path = `/curves?training=${encodeURIComponent(this.training)}&after=${this.after}`;
     const reply = await fetch(path).catch(() => null); // the next look asks again
-    if (!reply?.ok) return;
-    const news = await reply.json();
+    const news = reply?.ok ? await reply.json().catch(() => null) : null;
+    if (!news) return;
     this.after = news.next_after;
     this.add("", MEAN, news.points);
     for (const { client, name, points } of news.clients) this.add(client, name, points);

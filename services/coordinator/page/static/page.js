@@ -31,13 +31,18 @@ async function refresh() {
   }
   fetching = true;
   asked = false;
-  const reply = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
-  if (reply?.status === 401) return location.reload(); // the session has ended
-  reached(reply?.ok);
-  if (reply?.ok) await show(await reply.text());
-  await new Promise((done) => setTimeout(done, SHORTEST_MS));
-  fetching = false;
-  if (asked) refresh();
+  try {
+    const reply = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
+    if (reply?.status === 401) return location.reload(); // the session has ended
+    const html = reply?.ok ? await reply.text().catch(() => null) : null; // it may be cut off half way
+    reached(html !== null);
+    if (html !== null) await show(html);
+  } finally {
+    setTimeout(() => {
+      fetching = false;
+      if (asked) refresh();
+    }, SHORTEST_MS);
+  }
 }
 
 async function show(html) {
