@@ -1,7 +1,7 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from tests.coordinator.support import OPERATOR, Server
 
@@ -32,4 +32,5 @@ def operator(page: Page) -> Page:
     page.get_by_label("Operators' token").fill(OPERATOR)
     page.get_by_role("button", name="Open the page").click()
     page.get_by_role("heading", name="Clients", exact=True).wait_for()
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()  # its scripts have come
     return page
