@@ -1,13 +1,13 @@
 """Chromium for the tests, driven by Playwright: Debian's, so that nothing is downloaded from elsewhere."""
 
-import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.packages import install
 
 SCREENSHOTS = Path(__file__).parents[1] / "screenshots"
 """What the pages looked like in the latest run; git does not see it."""
@@ -33,22 +33,23 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+def faults_of(page: Page) -> list[str]:
+    """What goes wrong in a page from now on: exceptions, and what its policy forbade."""
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
+    return faults
+
+
 def screenshot(page: Page, name: str) -> None:
     """Keep what the page looks like, whole."""
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
 
 def _find() -> str:
+    if _installed() is None:
+        install("chromium", "fonts-dejavu-core")
     found = _installed()
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        for command in (["update"], ["install", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core"]):
-            subprocess.run(
-                ["apt-get", *command],
-                env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-                capture_output=True,
-                timeout=280,
-            )
-        found = _installed()
     if found is None:
         raise Missing("Chromium is not installed: `apt-get install chromium` as root")
     return found

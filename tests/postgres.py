@@ -12,6 +12,8 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
+from tests.packages import install
+
 TRUSTED = "postgres"
 OPTIONS = {
     "listen_addresses": "",
@@ -106,14 +108,8 @@ def _user() -> str | None:
 
 def _find() -> Path:
     """The folder of the newest installation's programs."""
-    if not _installed() and os.geteuid() == 0 and shutil.which("apt-get"):
-        for command in (["update"], ["install", "-y", "--no-install-recommends", "postgresql"]):
-            subprocess.run(
-                ["apt-get", *command],
-                env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-                capture_output=True,
-                timeout=240,
-            )
+    if not _installed():
+        install("postgresql")
     if not _installed():
         raise Missing("PostgreSQL is not installed: `apt-get install postgresql` as root")
     return max(_installed(), key=lambda path: int(re.sub(r"\D", "", path.parent.name)))

@@ -16,8 +16,9 @@ from services.coordinator.settings import CoordinatorSettings
 from services.coordinator.store.store import open_store
 from services.scorer.app import create_app
 from services.scorer.settings import Settings
+from tools.committed import ROOT, keep
 
-FOLDER = Path(__file__).parent.parent / "docs" / "openapi"
+FOLDER = ROOT / "docs" / "openapi"
 
 
 def coordinator() -> FastAPI:
@@ -39,16 +40,7 @@ def documents() -> Iterator[tuple[Path, str]]:
 
 def main() -> int:
     """Write or check; returns the exit status."""
-    check = sys.argv[1:] == ["--check"]
-    stale = [file for file, text in documents() if not file.is_file() or file.read_text(encoding="utf-8") != text]
-    if check:
-        for file in stale:
-            print(f"{file.relative_to(FOLDER.parent.parent)} is not current; run: make openapi")
-        return int(bool(stale))
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    for file, text in documents():
-        file.write_text(text, encoding="utf-8")
-    return 0
+    return keep(dict(documents()), "make openapi")
 
 
 if __name__ == "__main__":

@@ -7,15 +7,15 @@ import inspect
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from typer.main import get_command
 
 from protocol.problems import KINDS, PAGES, ProblemError
+from tools.committed import ROOT, keep
 from trainer.cli import app
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = ROOT / "docs"
 FOLDER = DOCS / "reference"
 HIDDEN = ("help", "install_completion", "show_completion")
 
@@ -118,16 +118,7 @@ PAGES_MADE = {"commands.md": commands, "problems.md": problems, "routes.md": rou
 
 def main() -> int:
     """Write or check; returns the exit status."""
-    made = {FOLDER / name: page() for name, page in PAGES_MADE.items()}
-    stale = [file for file, text in made.items() if not file.is_file() or file.read_text(encoding="utf-8") != text]
-    if sys.argv[1:] == ["--check"]:
-        for file in stale:
-            print(f"{file.relative_to(DOCS.parent)} is not current; run: make reference")
-        return int(bool(stale))
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    for file, text in made.items():
-        file.write_text(text, encoding="utf-8")
-    return 0
+    return keep({FOLDER / name: page() for name, page in PAGES_MADE.items()}, "make reference")
 
 
 if __name__ == "__main__":

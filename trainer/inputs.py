@@ -17,6 +17,7 @@ from trainer.dataset import read_dataset
 from trainer.devices import usable_device
 from trainer.formats.table import Columns
 from trainer.graph import Graph
+from trainer.output import print_line
 from trainer.presets import llama_changes, training_settings
 from trainer.remote_model import RemoteModel
 from trainer.reports import Report
@@ -46,7 +47,7 @@ def progress(console: Console) -> Iterator[tuple[Report, Report]]:
     def say(text: str) -> None:
         nonlocal said
         if text != said:
-            console.print(text, soft_wrap=True, highlight=False, markup=False)
+            print_line(console, text)
         said = text
 
     with console.status("starting") as status:

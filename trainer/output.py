@@ -7,6 +7,11 @@ from typing import Any
 from rich.console import Console, RenderableType
 
 
+def print_line(console: Console, text: str) -> None:
+    """A line as it is: not broken, and nobody's words taken for markup."""
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
 class Output(Console):
     """The terminal.
 

@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import Browser, expect
 
-from tests.browser import screenshot
+from tests.browser import faults_of, screenshot
 from tests.system.conftest import CLIENTS, System
 
 TRAINING_MS = 240_000
@@ -20,9 +20,7 @@ def test_a_federation_is_watched_by_the_link_that_start_prints(system: System, b
 
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
-    faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
+    faults = faults_of(page)
     page.goto(link[0])
     expect(page.locator(".headline")).to_contain_text("joining")
     expect(page.locator("#scorer")).to_contain_text("tokens a second")

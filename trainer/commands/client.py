@@ -17,7 +17,7 @@ from trainer.inputs import ScorerAt, UsageError, graph_of, progress, scorer_for,
 from trainer.interactions import Interaction, interaction_of
 from trainer.keys import present_key
 from trainer.membership import join, leave, opaque_order, rotate, sign
-from trainer.output import Output
+from trainer.output import Output, print_line
 from trainer.prompting import Prompting, prompting_of
 from trainer.reports import Report
 from trainer.results import rows, table
@@ -128,9 +128,7 @@ def run_keys(console: Output, at: HomeAt) -> None:
     """Print who a client is; its key is made where there is none."""
     home = at.open()
 
-    def say(text: str) -> None:
-        console.print(text, soft_wrap=True, highlight=False, markup=False)
-
+    say = partial(print_line, console)
     with ExitStack() as stack:
         if not (home.path / "key.pem").exists():
             stack.enter_context(home.alone())

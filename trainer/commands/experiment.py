@@ -16,6 +16,7 @@ from trainer.experiments.sheets import Sheet
 from trainer.experiments.tables import document, sheets
 from trainer.experiments.tracking import requirements, track
 from trainer.files import whole
+from trainer.output import print_line
 
 ERROR_LINES = 6
 """Of a failed run's error in the list at the end."""
@@ -80,4 +81,4 @@ class _Results:
 
 
 def _say(console: Console, text: str) -> None:
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
+    print_line(console, text)

@@ -4,6 +4,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -20,6 +21,7 @@ from trainer.experiments.schedule import Going, Schedule
 from trainer.experiments.schema import Experiment
 from trainer.files import whole
 from trainer.inputs import ScorerAt, UsageError, progress, scorer_for
+from trainer.output import print_line
 from trainer.processes import Processes, ProcessFailed
 
 Done = list[tuple[Run, Record]]
@@ -122,7 +124,7 @@ class Laboratory:
         (folder / "error.txt").unlink(missing_ok=True)  # of the time before
         begun = 1 + len(list(folder.glob("logs/*")))
         with Processes(folder / "logs" / str(begun), going.children) as processes:
-            training, results = Work(run, folder, scorer, processes, going.tick, self._say).do()
+            training, results = Work(run, folder, scorer, processes, going.tick, partial(print_line, self.console)).do()
         made = Record.of(
             run,
             machine=Machine.here(),
@@ -132,9 +134,6 @@ class Laboratory:
             results=results,
         )
         record.keep(folder, made)
-
-    def _say(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
 
     def _ended(self, going: Going, error: BaseException | None, outcome: Outcome, shown: Progress) -> None:
         run, folder = going.run, self._folder(going.run)

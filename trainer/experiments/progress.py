@@ -10,6 +10,7 @@ from rich.text import Text
 
 from trainer.experiments.plan import Run
 from trainer.experiments.schedule import Going, Schedule
+from trainer.output import print_line
 
 LINE_SECONDS = 10.0
 """Between two progress lines where the output is no terminal."""
@@ -97,7 +98,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
-        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+        print_line(self.console, text)
 
     def _head(self) -> str:
         going, waiting = list(self.schedule.going.values()), list(self.schedule.waiting)

@@ -2,26 +2,18 @@
 
 from typing import Literal, cast
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from protocol.members import Clients, ClientSummary
 from services.coordinator.rounds.times import moment
-from services.coordinator.store.schema import Client, Key, Update
+from services.coordinator.store import queries
+from services.coordinator.store.schema import Client, Key
 from services.coordinator.store.store import Store
 
 
 def clients(store: Store) -> Clients:
     """All that ever joined, in the order of joining, with what they sent."""
-    sent = (
-        select(
-            Update.client,
-            func.count().label("updates"),
-            func.sum(Update.size).label("bytes"),
-            func.max(Update.round).label("last_round"),
-        )
-        .group_by(Update.client)
-        .subquery()
-    )
+    sent = queries.sent().subquery()
     rows = (
         select(Client, Key.id, sent.c.updates, sent.c.bytes, sent.c.last_round)
         .join(Key, (Key.client == Client.id) & Key.ended.is_(None))

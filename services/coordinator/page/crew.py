@@ -110,14 +110,10 @@ def _concluded(session: Session, training: Training | None) -> set[str]:
 
 def _sent(session: Session, training: str) -> dict[str, tuple[int, int, int, float]]:
     """By client: updates, their bytes, the latest one's round and loss."""
-    of = select(
-        Update.client,
-        func.count().label("updates"),
-        func.sum(Update.size).label("bytes"),
-        func.max(Update.round).label("last"),
-    ).join(Round, Round.number == Update.round)
-    sums = of.where(Round.training == training).group_by(Update.client).subquery()
-    rows = select(sums, Update.loss).join(Update, (Update.client == sums.c.client) & (Update.round == sums.c.last))
+    of = queries.sent().join(Round, Round.number == Update.round)
+    sums = of.where(Round.training == training).subquery()
+    latest = (Update.client == sums.c.client) & (Update.round == sums.c.last_round)
+    rows = select(sums, Update.loss).join(Update, latest)
     return {client: (updates, size, last, loss) for client, updates, size, last, loss in session.execute(rows)}
 
 

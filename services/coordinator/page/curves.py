@@ -26,9 +26,9 @@ def curves(store: Store, training: str | None, after: int) -> Curves:
         NotFound: There is no such training.
     """
     with store.database.read() as session:
-        found = queries.latest_training(session) if training is None else queries.training_by_id(session, training)
+        found = queries.latest_training(session) if training is None else queries.named_training(session, training)
         if found is None:
-            raise NotFound(f"there is no training {training or 'yet'}; GET /rounds lists them")
+            raise NotFound("there is no training yet; GET /rounds lists them")
         of = select(Round).where(Round.training == found.id, Round.number > after).order_by(Round.number)
         rounds = session.scalars(of).all()
         sent, told = _sent(session, found, after), _told(session, found, after)

@@ -3,12 +3,12 @@
 The settings that are sent are one JSON object, which the fields edit and which can be edited as a whole.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, get_args
+from functools import cache
+from typing import Any
 
-from protocol.presets import FEDE_COLUMNS, PresetName, preset_of
+from protocol.presets import PresetName, preset_of
 from protocol.rounds import TrainingSummary
 from protocol.trainings import InteractionName, TrainingSettings
 
@@ -60,15 +60,9 @@ class Field:
 
 def choices(trainings: Iterable[TrainingSummary]) -> list[Choice]:
     """Presets of interactions, then the settings of past trainings, each once."""
-    made = [
-        Choice(f"{interaction}, {_PRESETS[preset]}", _json(_preset_settings(preset, interaction)))
-        for preset in get_args(PresetName)
-        for interaction in ALONE
-        if preset == "default" or interaction in FEDE_COLUMNS
-    ]
-    known = set()
+    made, known = list(_presets()), set()
     for training in trainings:
-        settings = _json(training.settings)
+        settings = training.settings.model_dump_json(indent=2)
         if settings not in known:
             made.append(Choice(f"as training {training.training} ({training.settings.interaction})", settings))
         known.add(settings)
@@ -78,19 +72,22 @@ def choices(trainings: Iterable[TrainingSummary]) -> list[Choice]:
 _PRESETS: dict[PresetName, str] = {"default": "our preset", "fede": "as FedE was published"}
 
 
-def _preset_settings(preset: PresetName, interaction: InteractionName) -> TrainingSettings:
-    chosen = preset_of(preset, interaction)
-    return TrainingSettings(interaction=interaction, local=chosen.local, clients=3, **chosen.training)
+@cache
+def _presets() -> tuple[Choice, ...]:
+    made = []
+    for preset, words in _PRESETS.items():
+        for interaction in ALONE:
+            chosen = preset_of(preset, interaction)
+            settings = TrainingSettings(interaction=interaction, local=chosen.local, clients=3, **chosen.training)
+            made.append(Choice(f"{interaction}, {words}", settings.model_dump_json(indent=2)))
+    return tuple(made)
 
 
-def _json(settings: TrainingSettings) -> str:
-    return json.dumps(settings.model_dump(mode="json"), indent=2)
-
-
-def fields() -> list[Field]:
+@cache
+def fields() -> tuple[Field, ...]:
     """The fields, with bounds and words from the schema that the settings are checked with."""
     schema = TrainingSettings.model_json_schema()
-    return [_field(path, _property(schema, path)) for path in _FIELDS]
+    return tuple(_field(path, _property(schema, path)) for path in _FIELDS)
 
 
 def _property(schema: dict[str, Any], path: str) -> dict[str, Any]:

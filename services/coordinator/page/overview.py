@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from protocol.problems import NotFound
 from protocol.rounds import RoundSummary, RoundView, TrainingSummary
 from services.coordinator.page.crew import CrewLine, crew
 from services.coordinator.page.outcome import Outcome, outcome
@@ -67,29 +66,23 @@ def overview(store: Store, training: str | None = None, other: str | None = None
     """
     with store.database.read() as session:
         snapshot = take(session)
-        chosen = queries.latest_training(session) if training is None else _named(session, training)
-        compared = None if other is None else _named(session, other)
+        chosen = queries.latest_training(session) if training is None else queries.named_training(session, training)
+        compared = None if other is None else queries.named_training(session, other)
         trainings = session.scalars(select(Training).order_by(Training.ordinal.desc())).all()
+        summaries = {each.id: training_summary(session, each) for each in trainings}
         return Overview(
             view=snapshot.common,
-            trainings=[training_summary(session, each) for each in trainings],
-            chosen=_chosen(session, chosen) if chosen else None,
-            other=_chosen(session, compared) if compared else None,
+            trainings=list(summaries.values()),
+            chosen=_chosen(session, chosen, summaries[chosen.id]) if chosen else None,
+            other=_chosen(session, compared, summaries[compared.id]) if compared else None,
             crew=crew(session, chosen, snapshot, store.clock()),
         )
 
 
-def _named(session: Session, training: str) -> Training:
-    found = queries.training_by_id(session, training)
-    if found is None:
-        raise NotFound(f"there is no training {training!r}; GET /rounds lists them")
-    return found
-
-
-def _chosen(session: Session, training: Training) -> Chosen:
+def _chosen(session: Session, training: Training, summary: TrainingSummary) -> Chosen:
     sizes = select(func.sum(Update.size)).join(Round, Round.number == Update.round)
     return Chosen(
-        summary=training_summary(session, training),
+        summary=summary,
         rounds=round_summaries(session, training.id, None, ROUNDS_SHOWN),
         bytes=session.execute(sizes.where(Round.training == training.id)).scalar_one() or 0,
         outcome=outcome(session, training),

@@ -56,6 +56,6 @@ def page(role: WatcherRole, shown: Overview, asked: str | None, scorer: ScorerSt
         shown=shown,
         asked=asked,
         scorer=scorer,
-        fields=form.fields() if starting else [],
+        fields=form.fields() if starting else (),
         choices=form.choices(shown.trainings) if starting else [],
     )

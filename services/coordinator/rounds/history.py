@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from protocol.problems import NotFound
 from protocol.rounds import Evaluation, MeanEvaluation, Rounds, RoundSummary, TrainingSummary
 from services.coordinator.rounds.means import mean_evaluation, mean_loss
 from services.coordinator.rounds.times import moment
@@ -23,12 +22,10 @@ def rounds_history(store: Store, training: str | None, before: int | None, limit
         NotFound: There is no such training.
     """
     with store.database.read() as session:
-        trainings = select(Training).order_by(Training.ordinal.desc())
         if training is not None:
-            trainings = trainings.where(Training.id == training)
-        found = session.scalars(trainings).all()
-        if training is not None and not found:
-            raise NotFound(f"there is no training {training!r}; GET /rounds lists them")
+            found: Sequence[Training] = [queries.named_training(session, training)]
+        else:
+            found = session.scalars(select(Training).order_by(Training.ordinal.desc())).all()
         page = round_summaries(session, training, before, limit + 1)
         return Rounds(
             trainings=[training_summary(session, each) for each in found],

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.staticfiles import StaticFiles
+from starlette.concurrency import run_in_threadpool
 
 from protocol.problems import InvalidRequest, NotFound, NotReady, Unauthorized
 from protocol.watching import Curves
@@ -57,7 +58,8 @@ async def page(request: Request, training: OneTraining = None, other: OneTrainin
     watch: ScorerWatch | None = request.app.state.scorer
     overviews: Shown = request.app.state.shown
     shown, scorer = await asyncio.gather(overviews.of(training or None, other or None), _state(watch))
-    return HTMLResponse(render.page(role, shown, training or None, scorer), headers=render.SECURITY)
+    html = await run_in_threadpool(render.page, role, shown, training or None, scorer)
+    return HTMLResponse(html, headers=render.SECURITY)
 
 
 async def _state(watch: ScorerWatch | None) -> ScorerState | None:

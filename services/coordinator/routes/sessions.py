@@ -7,10 +7,9 @@ from protocol.watching import Pass, SessionReply, SignIn
 from services.coordinator import openapi
 from services.coordinator.identity.callers import OperatorDep
 from services.coordinator.identity.gate import Gate
-from services.coordinator.identity.sessions import COOKIE
+from services.coordinator.identity.sessions import COOKIE, new_pass
 from services.coordinator.rounds.times import moment
 from services.coordinator.routes.common import GUARDED, MAX_JSON_BYTES, SettingsDep, StoreDep
-from services.coordinator.store import queries
 from services.openapi import problems
 from services.web import JSON, media_type, parse_json, read_body
 
@@ -55,7 +54,5 @@ async def sign_out(response: Response) -> None:
 def make_pass(request: Request, store: StoreDep) -> Pass:
     """Make a pass, with which somebody can watch for a week and change nothing. The audit log has it as `pass`."""
     gate: Gate = request.app.state.gate
-    session = gate.sessions.viewer()
-    with store.database.write() as opened:
-        queries.record(opened, store.clock(), "operator", "pass")
+    session = new_pass(store, gate.sessions)
     return Pass(token=session.value, expires=moment(session.expires))

@@ -5,9 +5,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, Select, func, select, update
 from sqlalchemy.orm import Session
 
+from protocol.problems import NotFound
 from protocol.rounds import Evaluation
 from protocol.trainings import TrainingSettings
 from services.coordinator.store.schema import (
@@ -62,6 +63,18 @@ def latest_training(session: Session) -> Training | None:
 def training_by_id(session: Session, training: str) -> Training | None:
     """The training with this id."""
     return session.scalars(select(Training).where(Training.id == training)).first()
+
+
+def named_training(session: Session, training: str) -> Training:
+    """The training that a caller names.
+
+    Raises:
+        NotFound: There is no such training.
+    """
+    found = training_by_id(session, training)
+    if found is None:
+        raise NotFound(f"there is no training {training!r}; GET /rounds lists them")
+    return found
 
 
 def last_round(session: Session, training: str | None = None) -> Round | None:
@@ -154,6 +167,12 @@ def turnout(session: Session, round: int) -> Turnout:
     members, answered = session.execute(drawn).one()
     answers = session.execute(select(func.count()).select_from(Update).where(Update.round == round)).scalar_one()
     return Turnout(members, members - answered, answers)
+
+
+def sent() -> Select[str, int, int, int]:
+    """Of each client that has sent an update: `client`, `updates`, their `bytes`, and the `last_round` of one."""
+    counts = func.count().label("updates"), func.sum(Update.size).label("bytes")
+    return select(Update.client, *counts, func.max(Update.round).label("last_round")).group_by(Update.client)
 
 
 def updates(session: Session, round: int) -> Sequence[Update]:

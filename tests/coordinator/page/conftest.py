@@ -3,23 +3,17 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser import faults_of
 from tests.coordinator.support import OPERATOR, Server
 
 
 @pytest.fixture
-def faults() -> list[str]:
-    """What went wrong in a page: exceptions, and what its policy forbade."""
-    return []
-
-
-@pytest.fixture
-def page(browser: Browser, server: Server, faults: list[str]) -> Iterator[Page]:
+def page(browser: Browser, server: Server) -> Iterator[Page]:
     """A page of the server's with nobody signed in; at its end nothing may have gone wrong in it."""
     context = browser.new_context(base_url=str(server.http.base_url), viewport={"width": 1280, "height": 900})
     opened = context.new_page()
     opened.set_default_timeout(15_000)
-    opened.on("pageerror", lambda error: faults.append(str(error)))
-    opened.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
+    faults = faults_of(opened)
     yield opened
     context.close()
     assert faults == []

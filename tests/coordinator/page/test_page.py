@@ -4,7 +4,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import screenshot
+from tests.browser import faults_of, screenshot
 from tests.coordinator.support import Member, Server, evaluation, launch, members, settings_of
 
 
@@ -211,7 +211,7 @@ def test_past_trainings_are_chosen_and_compared(operator: Page, server: Server) 
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_a_phone_in_both_schemes(browser: Browser, server: Server, scheme: str, faults: list[str]) -> None:
+def test_it_fits_a_phone_in_both_schemes(browser: Browser, server: Server, scheme: str) -> None:
     crowd = [Member("a hospital with quite a long name, so that a column wants to be wide", ["e1", "e2"]), *trainers()]
     server.join(*crowd)
     server.begin(clients=3, rounds=2, evaluate_every=1)
@@ -221,6 +221,7 @@ def test_it_fits_a_phone_in_both_schemes(browser: Browser, server: Server, schem
         base_url=str(server.http.base_url), viewport={"width": 375, "height": 740}, color_scheme=scheme, has_touch=True
     )
     page = context.new_page()
+    faults = faults_of(page)
     page.goto(f"/#pass={server.operator('POST', '/session/pass').json()['token']}")
     expect(page.locator("#curves canvas")).to_have_count(4)
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
@@ -228,6 +229,7 @@ def test_it_fits_a_phone_in_both_schemes(browser: Browser, server: Server, schem
     assert (sum(background) < 200) == (scheme == "dark")
     screenshot(page, f"phone-{scheme}")
     context.close()
+    assert faults == []
 
 
 def test_the_keyboard_is_enough(page: Page, server: Server) -> None:

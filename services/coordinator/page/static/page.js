@@ -11,7 +11,6 @@ const SHORTEST_MS = 1_000;
 let charts = null;
 let fetching = false;
 let asked = false;
-let events = null;
 
 const keep = {
   // Charts and a half filled form are this browser's own.
@@ -72,7 +71,7 @@ async function arrange() {
 
 /** Listens for events. A browser connects again by itself, but not where it was answered with a refusal. */
 function listen() {
-  events = new EventSource("/events");
+  const events = new EventSource("/events");
   events.addEventListener("round", refresh);
   events.addEventListener("error", () => {
     if (events.readyState !== EventSource.CLOSED) return;
