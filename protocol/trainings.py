@@ -40,7 +40,7 @@ _DENSE_NAME = re.compile(r"[a-z0-9_.]{1,64}")
 class Dense(Strict):
     """A tensor that all clients train and share whole, as an adapter's weight."""
 
-    shape: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, max_length=4)
+    shape: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, max_length=4, description="At most 2**26 numbers.")
     init: float = Field(0.0, ge=0, le=1e3, description="Starts uniform in ± this, drawn from the training's seed.")
 
     @field_validator("shape")
@@ -54,8 +54,8 @@ class Dense(Strict):
 class ScorerIdentity(Strict):
     """The scorer that a training is fixed to: a client whose scorer differs does not train."""
 
-    model: str = Field(min_length=1)
-    revision: str = Field(min_length=1)
+    model: str = Field(min_length=1, description="As its `/info` names it.")
+    revision: str = Field(min_length=1, description="Of its exact weights, as its `/info` says.")
     dtype: str = Field(min_length=1, description="Of its weights and activations.")
     quantization: str | None = Field(None, description="`8bit` or `4bit`, where its weights are held so.")
     query_hash: str = Field(
@@ -70,7 +70,11 @@ class ScorerIdentity(Strict):
 class LocalSettings(LlamaForm):
     """How every client trains on its own graph."""
 
-    loss: LossName = "cross_entropy"
+    loss: LossName = Field(
+        "cross_entropy",
+        description="`cross_entropy` over all candidates; `self_adversarial` (FedE's) and `margin_ranking` over "
+        "sampled negatives.",
+    )
     learning_rate: float = Field(1e-3, gt=0, le=10, description="Of Adam, which starts anew each round (FedE).")
     linear_decay: bool = Field(False, description="Let the learning rate fall linearly to zero over `rounds`.")
     optimizer: OptimizerName = Field(
@@ -153,7 +157,9 @@ class TrainingSettings(Strict):
     )
     relation_init: float = Field(0.05, gt=0, le=1e3, description="Shared relation rows start uniform in ± this.")
     wire_dtype: WireDtype = Field("float32", description="Of rows and dense tensors on their way, in both directions.")
-    seed: int = Field(0, ge=0, lt=1 << 63)
+    seed: int = Field(
+        0, ge=0, lt=1 << 63, description="Of first rows, of draws of clients, and of each client's own draws."
+    )
     clients: int = Field(1, ge=1, le=100_000, description="The training begins when so many clients have joined.")
     fraction: float = Field(1.0, gt=0, le=1, description="Part of the clients that is drawn for a round.")
     over_selection: float = Field(

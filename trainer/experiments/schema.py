@@ -30,7 +30,7 @@ SCORER_SETTINGS = """
 
 def _known(variable: str) -> str:
     if not variable.startswith("SCORER_") or variable.removeprefix("SCORER_").lower() not in SCORER_SETTINGS.split():
-        raise ValueError("the scorer has no such setting; docs/settings.md lists them")
+        raise ValueError("the scorer has no such setting; docs/reference/settings.md lists them")
     return variable
 
 

@@ -1,0 +1,1 @@
+"""Reference pages that follow from the code."""
