@@ -33,10 +33,10 @@ SAME = ("table.md", "table.tex", "plots/mrr-by-round.svg", "plots/mrr-by-client.
 """What two experiments with the same file have byte for byte in common."""
 
 
-def start(file: Path, out: Path, *options: str) -> subprocess.Popen[str]:
+def start(file: Path, out: Path, *options: str, errors: int = subprocess.STDOUT) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "trainer", "experiment", str(file), "--out", str(out), *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "150"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
 
 
 def ended(process: subprocess.Popen[str]) -> str:
@@ -130,6 +130,12 @@ def test_what_is_done_is_not_run_again_and_another_setting_is(file: Path, undist
         for path in (made, federated)
     )
     assert alone == beside
+
+
+def test_programs_read_what_is_done(file: Path, undisturbed: Path) -> None:
+    read = json.loads(ended(start(file, undisturbed, "--json", errors=subprocess.DEVNULL)))
+    done = [f"umls-2 {variant} seed 0 federated" for variant in ("transe", "distmult_x")]
+    assert read == {"out": str(undisturbed), "done": done, "failed": {}, "unlogged": []}
 
 
 def test_ctrl_c_stops_every_process_and_says_how_to_go_on(file: Path) -> None:

@@ -147,6 +147,7 @@ def test_the_help_of_every_command_shows_an_example(command: str, here: Callable
     assert run.returncode == 0
     shown = run.stdout
     assert f"tripleherd {command}" in shown.split("Example:")[1]
+    assert ("--json" in shown) == (command != "coordinator")  # which is a group of commands
 
 
 def test_help_lists_the_commands_and_what_statuses_mean() -> None:
@@ -166,6 +167,12 @@ def test_json_is_all_that_stands_on_standard_output(data: Path, model: Path) -> 
         row[:3] for row in shown if row[0].isdigit()
     ]
     assert all(isinstance(each["known"], bool) for each in found["best"])
+
+
+def test_split_as_json_is_what_it_writes(here: Callable[..., Run], tmp_path: Path) -> None:
+    run = here("split", "nations", "--clients", "2", "--out", tmp_path / "dealt", "--json")
+    assert json.loads(run.stdout) == json.loads((tmp_path / "dealt" / "statistics.json").read_text())
+    assert "client_0" in run.stderr
 
 
 def test_an_error_is_one_line_and_verbose_shows_where_it_arose(data: Path) -> None:

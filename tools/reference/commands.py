@@ -18,7 +18,7 @@ def commands() -> str:
         "# Commands",
         "",
         "`tripleherd COMMAND --help` says the same. `tripleherd --install-completion` teaches your shell to",
-        "complete commands and options. With `--json`, where a command has it, the result is JSON on standard output,",
+        "complete commands and options. With `--json` the result is JSON on standard output,",
         "and what is for people on standard error.",
         "",
         "| exit status | means |",

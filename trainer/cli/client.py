@@ -83,28 +83,42 @@ def join(
 
 
 def leave(
-    coordinator: CoordinatorUrl = HERE, name: ClientName = None, data: DataOfHome = None, home: HomeFolder = None
+    coordinator: CoordinatorUrl = HERE,
+    name: ClientName = None,
+    data: DataOfHome = None,
+    home: HomeFolder = None,
+    as_json: AsJson = False,
 ) -> None:
     """Leave a federation: rounds no longer wait for you, and what you sent still counts. `join` brings you back.
 
     Example: `tripleherd leave --coordinator http://127.0.0.1:8001 --data data/umls/client_0`
     """
-    client.run_leave(Output(), HomeAt(home, data, name), coordinator)
+    client.run_leave(Output(as_json), HomeAt(home, data, name), coordinator)
 
 
 @keys.callback(invoke_without_command=True)
-def show(context: typer.Context, name: ClientName = None, data: DataOfHome = None, home: HomeFolder = None) -> None:
+def show(
+    context: typer.Context,
+    name: ClientName = None,
+    data: DataOfHome = None,
+    home: HomeFolder = None,
+    as_json: AsJson = False,
+) -> None:
     """Show who you are: your id, and the line that lets an operator admit you. The key is made where there is none.
 
     Example: `tripleherd keys --data data/umls/client_0`
     """
     if context.invoked_subcommand is None:
-        client.run_keys(Output(), HomeAt(home, data, name))
+        client.run_keys(Output(as_json), HomeAt(home, data, name))
 
 
 @keys.command()
 def rotate(
-    coordinator: CoordinatorUrl = HERE, name: ClientName = None, data: DataOfHome = None, home: HomeFolder = None
+    coordinator: CoordinatorUrl = HERE,
+    name: ClientName = None,
+    data: DataOfHome = None,
+    home: HomeFolder = None,
+    as_json: AsJson = False,
 ) -> None:
     """Replace your key at the coordinator, and at every other one that you have joined; you stay the same client.
 
@@ -112,4 +126,4 @@ def rotate(
 
     Example: `tripleherd keys rotate --coordinator http://127.0.0.1:8001 --data data/umls/client_0`
     """
-    client.run_rotate(Output(), HomeAt(home, data, name), coordinator)
+    client.run_rotate(Output(as_json), HomeAt(home, data, name), coordinator)

@@ -4,14 +4,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from trainer.cli.options import Seed
+from trainer.cli.options import AsJson, Seed
 from trainer.commands import data
 from trainer.formats.table import Columns
+from trainer.output import Output
 from trainer.owners import By
 
-console = Console()
 Out = Annotated[
     Path, typer.Option(help="Written: client_0, client_1, … with train, valid and test.tsv, and statistics.json.")
 ]
@@ -50,6 +49,7 @@ def split(
     skew: Skew = None,
     seed: Seed = 0,
     columns: ColumnsOfFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Deal a graph to clients, split each client's triples 80/10/10, and count what they share.
 
@@ -59,11 +59,13 @@ def split(
 
     Example: `tripleherd split export.csv --columns subject,predicate,object --by clusters --out data/export`
     """
-    data.run_split(console, dataset, out, clients, by, skew, seed, columns)
+    data.run_split(Output(as_json), dataset, out, clients, by, skew, seed, columns)
 
 
 def convert(
-    file: Annotated[Path, typer.Argument(help="A data set of FedE's, such as FB15k237-Fed3.pkl.")], out: Out
+    file: Annotated[Path, typer.Argument(help="A data set of FedE's, such as FB15k237-Fed3.pkl.")],
+    out: Out,
+    as_json: AsJson = False,
 ) -> None:
     """Write the clients of FedE's own data sets (.pkl) into folders to join with.
 
@@ -71,4 +73,4 @@ def convert(
 
     Example: `tripleherd convert FB15k237-Fed3.pkl --out data/fb15k237-fed3`
     """
-    data.run_convert(console, file, out)
+    data.run_convert(Output(as_json), file, out)

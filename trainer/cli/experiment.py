@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from trainer.cli.options import AsJson
 from trainer.commands.experiment import run_experiment
-
-console = Console()
+from trainer.output import Output
 
 
 def experiment(
@@ -17,6 +16,7 @@ def experiment(
     jobs: Annotated[
         int | None, typer.Option(help="Processes that work at the same time; as many as cores unless given.", min=1)
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Variants x data sets x seeds x modes on this machine: tables, figures, JSON lines and logs.
 
@@ -25,5 +25,5 @@ def experiment(
 
     Example: `tripleherd experiment experiments/umls.yaml`
     """
-    if not run_experiment(console, file, out, jobs):
+    if not run_experiment(Output(as_json), file, out, jobs):
         raise typer.Exit(1)

@@ -127,6 +127,7 @@ def export(
     operator_token_file: OperatorTokenFile,
     coordinator: CoordinatorUrl = HERE,
     training: Annotated[str | None, typer.Option(help="Id of the training; the latest's model unless given.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write the best model with its opaque keys, the history, and the audit log, each newest first.
 
@@ -135,7 +136,7 @@ def export(
 
     Example: `tripleherd coordinator export --out export --operator-token-file operator`
     """
-    operator.run_export(Output(), OperatorAt(coordinator, operator_token_file), out, training)
+    operator.run_export(Output(as_json), OperatorAt(coordinator, operator_token_file), out, training)
 
 
 @coordinator.command()
@@ -197,9 +198,10 @@ def revoke(
     client: Annotated[str, typer.Argument(help="Its id, or the first digits of it.")],
     operator_token_file: OperatorTokenFile,
     coordinator: CoordinatorUrl = HERE,
+    as_json: AsJson = False,
 ) -> None:
     """Remove a client for good, with all of its keys. What it sent still counts.
 
     Example: `tripleherd coordinator revoke 3b1f00d5 --operator-token-file operator`
     """
-    operator.run_revoke(Output(), OperatorAt(coordinator, operator_token_file), client)
+    operator.run_revoke(Output(as_json), OperatorAt(coordinator, operator_token_file), client)

@@ -122,6 +122,7 @@ def run_leave(console: Output, at: HomeAt, coordinator: str) -> None:
     with home.alone(), progress(console) as (say, _), Service("coordinator", coordinator, None, say) as service:
         who = leave(Coordinator(service), home)
         say(f"client {who} has left {service.url}; its key and models stay in {home.path}")
+        console.result({"client": who, "coordinator": service.url})
 
 
 def run_keys(console: Output, at: HomeAt) -> None:
@@ -133,12 +134,14 @@ def run_keys(console: Output, at: HomeAt) -> None:
         if not (home.path / "key.pem").exists():
             stack.enter_context(home.alone())
         signer = present_key(home.path, say)
-    members = home.memberships()
-    for who in dict.fromkeys([member.client for member in members] or [signer.key_id]):
+    ids = list(dict.fromkeys([member.client for member in home.memberships()] or [signer.key_id]))
+    for who in ids:
         say(f"client id: {who}")
+    line = f"{signer.public_key} {at.name}"
     say(f"private key: {home.path / 'key.pem'} (nobody else may have it)")
     say("for the operator's list of keys that may join:")
-    say(f"{signer.public_key} {at.name}")
+    say(line)
+    console.result({"clients": ids, "private_key": str(home.path / "key.pem"), "line": line})
 
 
 def run_rotate(console: Output, at: HomeAt, coordinator: str) -> None:
@@ -154,3 +157,4 @@ def run_rotate(console: Output, at: HomeAt, coordinator: str) -> None:
         calls = {url: Coordinator(stack.enter_context(Service("coordinator", url, None, say))) for url in urls}
         key = rotate(calls, home, say)
         say(f"the new key is {key.public_key}; its former one is of no use any more")
+        console.result({"public_key": key.public_key, "coordinators": sorted(urls)})

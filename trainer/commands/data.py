@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-from rich.console import Console
-
 from trainer.dataset import texts_of
 from trainer.dealt import require_free, write_dealt
 from trainer.formats.fede import read_fede
 from trainer.formats.table import Columns
 from trainer.graph import Parts
 from trainer.inputs import graph_of, progress
+from trainer.output import Output
 from trainer.owners import By
 from trainer.split import deal
 from trainer.statistics import Origin
@@ -17,7 +16,7 @@ from trainer.texts import Texts
 
 
 def run_split(
-    console: Console,
+    console: Output,
     source: str,
     out: Path,
     clients: int,
@@ -33,11 +32,12 @@ def run_split(
         now(f"dealing to {clients} clients")
         parts = deal(graph, clients, seed, by, skew)
         statistics = write_dealt(out, parts, texts, Origin(source=source, by=by, skew=skew, seed=seed))
-    console.print(statistics.table())
+    console.result(statistics.model_dump(mode="json"), statistics.table())
 
 
-def run_convert(console: Console, file: Path, out: Path) -> None:
+def run_convert(console: Output, file: Path, out: Path) -> None:
     """Write the clients of a data set of FedE's into folders, and print the statistics."""
     clients: list[Parts] = read_fede(file)
     require_free(out, len(clients))
-    console.print(write_dealt(out, clients, Texts(), Origin(source=str(file))).table())
+    statistics = write_dealt(out, clients, Texts(), Origin(source=str(file)))
+    console.result(statistics.model_dump(mode="json"), statistics.table())

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
-
 from trainer.experiments.experiment import Laboratory, Outcome
 from trainer.experiments.extras import needed
 from trainer.experiments.means import Done
@@ -16,13 +14,13 @@ from trainer.experiments.sheets import Sheet
 from trainer.experiments.tables import document, sheets
 from trainer.experiments.tracking import requirements, track
 from trainer.files import whole
-from trainer.output import print_line
+from trainer.output import Output, print_line
 
 ERROR_LINES = 6
 """Of a failed run's error in the list at the end."""
 
 
-def run_experiment(console: Console, file: Path, out: Path | None, jobs: int | None) -> bool:
+def run_experiment(console: Output, file: Path, out: Path | None, jobs: int | None) -> bool:
     """Run what a file describes; returns whether every run is done.
 
     Raises:
@@ -65,12 +63,18 @@ class _Results:
         self._logged |= {run for run, _ in new}
         self.unlogged += track(self.out, name, new, self.experiment.track)
 
-    def conclude(self, console: Console, outcome: Outcome) -> bool:
+    def conclude(self, console: Output, outcome: Outcome) -> bool:
         """Draw, print the first table, and list what failed."""
         from trainer.experiments.plots import draw
 
         draw(self.out / "plots", self.experiment.name, outcome.done)
-        console.print(sheets(self.experiment.name, outcome.done)[0].shown())
+        content = {
+            "out": str(self.out),
+            "done": [run.label for run, _ in outcome.done],
+            "failed": {run.label: error for run, error in outcome.failed},
+            "unlogged": self.unlogged,
+        }
+        console.result(content, sheets(self.experiment.name, outcome.done)[0].shown())
         _say(console, f"{self.out}: table.md, table.tex, results.jsonl, plots, tensorboard")
         for run, error in outcome.failed:
             lines = error.rstrip().splitlines()[-ERROR_LINES:]
@@ -80,5 +84,5 @@ class _Results:
         return not outcome.failed and not self.unlogged
 
 
-def _say(console: Console, text: str) -> None:
+def _say(console: Output, text: str) -> None:
     print_line(console, text)

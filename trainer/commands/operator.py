@@ -110,6 +110,8 @@ def run_export(console: Output, at: OperatorAt, out: Path, training: str | None)
             operator.model(file, training)
             size = file.tell()
         say(f"{out / 'model.safetensors'}: {size} bytes")
+        counts = {"trainings": trainings, "rounds": rounds, "audit_entries": entries, "model_bytes": size}
+        console.result({"out": str(out)} | counts)
 
 
 def _line(entry: BaseModel) -> bytes:
@@ -147,3 +149,4 @@ def run_revoke(console: Output, at: OperatorAt, client: str) -> None:
             raise UsageError(f"{client!r}: {what}; `tripleherd coordinator clients` lists them")
         operator.leave(found[0].client)
         say(f"client {found[0].client} ({found[0].name}) is removed; what it sent still counts")
+        console.result({"client": found[0].client, "name": found[0].name})

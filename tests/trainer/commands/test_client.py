@@ -1,5 +1,6 @@
 """`keys`, `join` and `leave` as a user types them, against a stand-in of the coordinator."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +39,8 @@ def test_keys_makes_a_key_once_and_prints_the_operator_s_line(
     assert lines[-1] == f"{signer.public_key} clinic"
     for same in (("--name", "clinic"), ("--home", clinic / ".tripleherd" / "clinic")):
         assert here("keys", *same).stdout.splitlines()[-1] == lines[-1]
+    read = json.loads(here("keys", "--name", "clinic", "--json").stdout)
+    assert read == {"clients": [signer.key_id], "private_key": ".tripleherd/clinic/key.pem", "line": lines[-1]}
 
 
 @pytest.mark.parametrize("command", [("keys",), ("keys", "rotate"), ("leave",)], ids=" ".join)
@@ -62,8 +65,9 @@ def test_a_client_joins_trains_and_leaves(clinic: Path, here: Here) -> None:
         assert {"entities", "relations"} <= stand_in.received[1][0].keys()
         run = here("join", *common)
         assert run.returncode == 2  # it would tell less than before, and may not without an invitation
-        run = here("leave", "--coordinator", stand_in.server.url, "--home", clinic / "home")
+        run = here("leave", "--coordinator", stand_in.server.url, "--home", clinic / "home", "--json")
         assert run.returncode == 0, run.stderr
+        assert json.loads(run.stdout)["coordinator"] == stand_in.server.url
         assert stand_in.server.seen[-1][0] == "DELETE"
         run = here("leave", "--coordinator", stand_in.server.url, "--home", clinic / "home")
         assert (run.returncode, "nothing to leave" in run.stderr) == (2, True)

@@ -144,6 +144,19 @@ def test_programs_read_the_training_that_was_changed(operate: Operate, what: str
     assert "training t1 is" in run.stderr
 
 
+def test_programs_read_what_was_exported_and_who_was_removed(operate: Operate, tmp_path: Path) -> None:
+    exported = json.loads(operate("coordinator", "export", "--out", tmp_path / "out", "--json").stdout)
+    assert exported == {
+        "out": str(tmp_path / "out"),
+        "trainings": 1,
+        "rounds": 7,
+        "audit_entries": 5,
+        "model_bytes": (tmp_path / "out" / "model.safetensors").stat().st_size,
+    }
+    removed = json.loads(operate("coordinator", "revoke", "ac", "--json").stdout)
+    assert removed == {"client": IDS[1], "name": "clinic [1]"}
+
+
 def test_a_link_to_the_page_is_printed_by_itself_and_by_start(operate: Operate, server: Loopback) -> None:
     for command in (("coordinator", "page"), ("start",)):
         run = operate(*command)
