@@ -59,3 +59,4 @@ class Curves(Strict):
     points: list[Point] = Field(description="Loss weighted by training triples, metrics by validation triples (FedE).")
     clients: list[ClientCurve] = Field(description="In the order of joining.")
     next_after: int = Field(description="Pass as `after` for what has come since; the open round comes again.")
+    more: bool = Field(description="Further rounds are there already, which this reply has no room for.")

@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from protocol.problems import NotFound
 from protocol.rounds import Evaluation
@@ -12,15 +12,17 @@ from protocol.trainings import Sides
 from protocol.watching import ClientCurve, Curves, Point
 from services.coordinator.rounds.means import mean_evaluation, mean_loss
 from services.coordinator.store import queries
-from services.coordinator.store.schema import Client, EvaluationRow, Round, Training, Update
+from services.coordinator.store.schema import Client, EvaluationRow, Round, Update
 from services.coordinator.store.store import Store
 
 Sent = dict[int, list[Update]]
 Told = dict[int, dict[str, Evaluation]]
+MOST_POINTS = 20_000
+"""In a reply: of all clients together."""
 
 
-def curves(store: Store, training: str | None, after: int) -> Curves:
-    """The rounds of a training (the latest unless named) with numbers above `after`.
+def curves(store: Store, training: str | None, after: int, most_points: int = MOST_POINTS) -> Curves:
+    """The rounds of a training (the latest unless named) with numbers above `after`, as many as a reply holds.
 
     Raises:
         NotFound: There is no such training.
@@ -29,9 +31,11 @@ def curves(store: Store, training: str | None, after: int) -> Curves:
         found = queries.latest_training(session) if training is None else queries.named_training(session, training)
         if found is None:
             raise NotFound("there is no training yet; GET /rounds lists them")
+        most = max(1, most_points // (1 + session.scalars(select(func.count()).select_from(Client)).one()))
         of = select(Round).where(Round.training == found.id, Round.number > after).order_by(Round.number)
-        rounds = session.scalars(of).all()
-        sent, told = _sent(session, found, after), _told(session, found, after)
+        further = session.scalars(of.limit(most + 1)).all()
+        rounds = further[:most]
+        sent, told = _sent(session, rounds), _told(session, rounds)
         side = found.fixed().local.sides
         return Curves(
             training=found.id,
@@ -39,23 +43,29 @@ def curves(store: Store, training: str | None, after: int) -> Curves:
             points=[_mean_point(each, sent[each.number], told[each.number], side) for each in rounds],
             clients=_clients(session, rounds, sent, told, side),
             next_after=max((each.number for each in rounds if each.closed is not None), default=after),
+            more=len(further) > most,
         )
 
 
-def _sent(session: Session, training: Training, after: int) -> Sent:
-    of = select(Update).join(Round, Round.number == Update.round)
+def _sent(session: Session, rounds: Sequence[Round]) -> Sent:
     sent: Sent = defaultdict(list)
-    for update in session.scalars(of.where(Round.training == training.id, Round.number > after)):
+    for update in session.scalars(select(Update).where(_among(Update.round, rounds))):
         sent[update.round].append(update)
     return sent
 
 
-def _told(session: Session, training: Training, after: int) -> Told:
-    of = select(EvaluationRow).join(Round, Round.number == EvaluationRow.round)
+def _told(session: Session, rounds: Sequence[Round]) -> Told:
     told: Told = defaultdict(dict)
-    for row in session.scalars(of.where(Round.training == training.id, Round.number > after, *queries.DECIDES)):
+    of = select(EvaluationRow).where(_among(EvaluationRow.round, rounds), *queries.DECIDES)
+    for row in session.scalars(of):
         told[row.round][row.client] = Evaluation.model_validate_json(row.content)
     return told
+
+
+def _among(number: InstrumentedAttribute[int], rounds: Sequence[Round]) -> ColumnElement[bool]:
+    """Whether a row is of these rounds, which follow one another: no other training has a number in between."""
+    first, last = (rounds[0].number, rounds[-1].number) if rounds else (0, -1)
+    return number.between(first, last)
 
 
 def _clients(session: Session, rounds: Sequence[Round], sent: Sent, told: Told, side: Sides) -> list[ClientCurve]:

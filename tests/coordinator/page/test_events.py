@@ -87,6 +87,26 @@ def test_curves_are_means_weighted_as_fede_weighs(local: Local) -> None:
     assert [point.round for point in curves(local.store, None, found.next_after).points] == [second.round]
 
 
+def test_long_curves_come_in_parts(local: Local) -> None:
+    crowd = members(2, 3)
+    local.join(*crowd)
+    local.start(clients=2, rounds=9, evaluate_every=9)
+    for _ in range(4):
+        for member in crowd:
+            local.send(member)
+    whole = curves(local.store, None, 0)
+    assert not whole.more
+    parts = [curves(local.store, None, 0, most_points=6)]
+    while parts[-1].more:
+        parts.append(curves(local.store, None, parts[-1].next_after, most_points=6))
+    assert [len(part.points) for part in parts] == [2, 2, 1]
+    assert [point for part in parts for point in part.points] == whole.points
+    for one in whole.clients:
+        found = [each for part in parts for each in part.clients if each.client == one.client]
+        assert [point for each in found for point in each.points] == one.points
+    assert parts[-1].next_after == whole.next_after
+
+
 def test_curves_agree_with_the_history(server: Server) -> None:
     crowd = members(2, 3)
     server.join(*crowd)

@@ -2,7 +2,7 @@ import json
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser import faults_of, screenshot
 from tests.coordinator.support import Member, Server, evaluation, launch, members, settings_of
@@ -208,6 +208,26 @@ def test_past_trainings_are_chosen_and_compared(operator: Page, server: Server) 
     operator.locator("select[name=training]").select_option("the latest")
     expect(operator.locator(".headline")).to_contain_text("distmult")
     assert "training=&" in operator.url
+    operator.go_back()
+    expect(operator.locator("select[name=other]")).to_have_value(trainings[1])
+    expect(results.get_by_role("heading", name=trainings[1])).to_be_visible()
+
+
+def test_a_choice_made_before_the_scripts_have_come_is_taken(operator: Page, server: Server) -> None:
+    server.join(*trainers())
+    first = server.begin(clients=2)
+    assert server.operator("POST", "/round/stop").status_code == 200
+    server.begin(interaction="distmult", clients=2)
+    expect(operator.locator(".headline")).to_contain_text("distmult")
+    held: list[Route] = []
+    operator.route("**/page.js*", lambda route: held.append(route), times=1)
+    operator.goto("/", wait_until="commit")
+    operator.locator("select[name=training]").select_option(first)
+    operator.wait_for_timeout(200)
+    assert "training=" not in operator.url
+    held[0].continue_()
+    expect(operator.locator(".headline")).to_contain_text("transe")
+    assert f"training={first}" in operator.url
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -14,13 +14,16 @@ class History {
   }
 
   async update() {
-    const path = `/curves?training=${encodeURIComponent(this.training)}&after=${this.after}`;
-    const reply = await fetch(path).catch(() => null); // the next look asks again
-    const news = reply?.ok ? await reply.json().catch(() => null) : null;
-    if (!news) return;
-    this.after = news.next_after;
-    this.add("", MEAN, news.points);
-    for (const { client, name, points } of news.clients) this.add(client, name, points);
+    let news;
+    do {
+      const path = `/curves?training=${encodeURIComponent(this.training)}&after=${this.after}`;
+      const reply = await fetch(path).catch(() => null); // the next look asks again
+      news = reply?.ok ? await reply.json().catch(() => null) : null;
+      if (!news) return;
+      this.after = news.next_after;
+      this.add("", MEAN, news.points);
+      for (const { client, name, points } of news.clients) this.add(client, name, points);
+    } while (news.more);
   }
 
   add(id, name, points) {

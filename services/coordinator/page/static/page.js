@@ -94,6 +94,10 @@ document.addEventListener("change", (event) => {
 });
 document.addEventListener("visibilitychange", refresh);
 
+for (const select of document.querySelectorAll("[data-submit]")) {
+  // Somebody was faster than this script.
+  if (select.value !== (select.querySelector("[selected]")?.value ?? "")) select.form.requestSubmit();
+}
 watchAddress(document.body.dataset.role === "viewer"); // an operator has no use for a pass
 setInterval(showTimes, 1000);
 setInterval(refresh, LONGEST_MS);
