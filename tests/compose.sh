@@ -11,7 +11,6 @@ export TLS_FOLDER
 CLIENTS="client-0 client-1 client-2"
 scorer=http://127.0.0.1:$SCORER_PORT
 coordinator=http://127.0.0.1:$COORDINATOR_PORT
-export PAGE_ADDRESS=$coordinator
 
 say() { printf '\n== %s\n' "$*"; }
 clean() { docker compose --profile replicas --profile tls down --volumes --timeout 5 >/dev/null 2>&1 || true; }
