@@ -111,6 +111,8 @@ class _Training:
         """Train and evaluate until the training is finished; returns its best version, if it has one."""
         if self._settle(view):
             view = self.client.coordinator.view()
+        if view.phase in ("training", "evaluating") and not (view.selected or view.answered):
+            self.client.report("the open round was drawn without this client; it takes part when it is drawn")
         paused: str | None = None
         while view.phase != "finished" and view.training == self.id:
             if view.paused is not None and view.paused != paused:
@@ -123,6 +125,8 @@ class _Training:
             view = self.client.coordinator.view(after=view.event)
         # Another training may have begun since this one finished.
         (summary,) = self.client.coordinator.rounds(training=self.id, limit=1).trainings
+        best = "no version was evaluated" if summary.best_version is None else "concluding with its best version"
+        self.client.report(f"the training is over after {summary.rounds_done} of {self.settings.rounds} rounds; {best}")
         return summary.best_version
 
     def _act(self, view: RoundView, number: int) -> None:
@@ -143,7 +147,7 @@ class _Training:
         self.home.keep_round(number, trained)
         if not self._settle(view)[number]:
             return
-        best = "" if view.best_mrr is None else f", best validation MRR {view.best_mrr:.3f}"
+        best = "" if view.best_mrr is None else f", best validation MRR of all clients {view.best_mrr:.3f}"
         done = f"round {view.rounds_done + 1} of at most {self.settings.rounds}"
         self.client.report(f"{done}: loss {trained.loss:.3f}{best}")
 
@@ -175,12 +179,12 @@ class _Training:
                 self._send(number, trained)
             except (Conflict, NotFound) as refusal:
                 self.home.refuse(number)
-                self.client.report(f"round {number} was trained in vain: {refusal.detail}")
+                self.client.report(f"what was trained in round {number} came too late: {refusal.detail}")
             except InvalidRequest as refusal:
                 self.home.refuse(number)  # the same again would be refused again
                 if trained.triples == len(self.client.graph.train):
                     raise
-                self.client.report(f"round {number} was trained in vain, on other triples: {refusal.detail}")
+                self.client.report(f"what was trained in round {number} was on other triples: {refusal.detail}")
             else:
                 self.home.accept(number, own_rows(trained.state, self.settings), view.best_version)
                 taken[number] = True

@@ -81,7 +81,12 @@ class Statistics(Origin):
         )
 
     def table(self) -> Table:
-        """A row a client, and one of all together."""
+        """A row a client; of several clients what they share, too, and one row of all together."""
+        if len(self.clients) == 1:
+            shown = Table("client", "relations", "entities", *SPLITS)
+            for name, sizes in self.clients.items():
+                shown.add_row(name, *map(str, [sizes.relations, sizes.entities, *sizes.triples.values()]))
+            return shown
         shown = Table("client", "relations", "entities", "shared", "own", *SPLITS)
         rows = [*self.clients.items(), ("total", self.total)]
         for i, (name, sizes) in enumerate(rows):

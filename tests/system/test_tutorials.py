@@ -17,10 +17,9 @@ DOCS = Path(__file__).parents[2] / "docs" / "tutorial"
 BIN = Path(sys.executable).parent
 
 
-def blocks(page: str, language: str, before: str = "") -> list[str]:
-    """The page's blocks of code in a language; of those, the ones that stand right behind some words."""
-    text = (DOCS / page).read_text(encoding="utf-8")
-    return re.findall(rf"{re.escape(before)}```{language}\n(.*?)```", text, re.DOTALL)
+def blocks(page: str, language: str) -> list[str]:
+    """The page's blocks of code in a language."""
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
 def shell(block: str, folder: Path, **environment: str) -> str:
@@ -38,43 +37,44 @@ def shell(block: str, folder: Path, **environment: str) -> str:
     return done.stdout
 
 
-def test_a_first_federation(tmp_path: Path) -> None:
-    install, split, secrets, serve, start, join, ask = blocks("first-federation.md", "bash")
+def test_a_first_federation_then_your_own_graph(tmp_path: Path) -> None:
+    install, split, secrets, serve, start, join, ask, *llama = blocks("first-federation.md", "bash")
     assert install.split()[:2] == ["make", "install"]
-    port = free_port()
+    port, scorer_port = free_port(), free_port()
     here = {"TRAINER_COORDINATOR": f"http://{LOOPBACK}:{port}"}
     assert "client_2" in shell(split, tmp_path)
     shell(secrets, tmp_path)
-    settings = dict(re.findall(r"(COORDINATOR_\w+)=(\S+)", serve))
-    arguments = serve[serve.index("uvicorn") :].replace("8001", str(port)).split()
+    settings = {name: str(tmp_path / path) for name, path in re.findall(r"(COORDINATOR_\w+)=(\S+)", serve)}
     with Processes(tmp_path / "logs") as processes:
-        absolute = {name: str(tmp_path / path) for name, path in settings.items()}
-        data = {"COORDINATOR_DATA_DIR": str(tmp_path / "state")}
-        processes.start("coordinator", arguments, absolute | data)
+        arguments = serve[serve.index("uvicorn") :].replace("8001", str(port)).split()
+        processes.start("coordinator", arguments, settings | {"COORDINATOR_DATA_DIR": str(tmp_path / "state")})
         processes.wait_ready(here["TRAINER_COORDINATOR"], lambda: None)
-        started = shell(start, tmp_path, **here)
-        assert f"{here['TRAINER_COORDINATOR']}/#pass=" in started
+        assert f"{here['TRAINER_COORDINATOR']}/#pass=" in shell(start, tmp_path, **here)
         shell(join, tmp_path, **here)
+        for mode in ("isolation", "federation", "fusion"):
+            assert mode in (tmp_path / "client_0.log").read_text()
+        asked = shell(ask, tmp_path)
+        assert "distmult, fusion, test" in asked
+        assert "rank" in asked
+
+        serve, *steps = [block.replace(":8000", f":{scorer_port}").replace("8000", str(scorer_port)) for block in llama]
+        processes.start("scorer", serve.split(), {})
+        processes.wait_ready(f"http://{LOOPBACK}:{scorer_port}", lambda: None)
+        started, asked = [shell(step, tmp_path, **here) for step in steps]
+        assert "members already: client_" in started
+        assert "llama, fusion, test" in asked
+
+        for number, site in enumerate(("north", "south", "east")):
+            folder = tmp_path / "data" / "umls" / f"client_{number}"
+            (tmp_path / f"{site}.tsv").write_text("".join(path.read_text() for path in sorted(folder.glob("t*.tsv"))))
+        said = [shell(block, tmp_path, **here) for block in blocks("own-graph.md", "bash")]
+        assert "members already" not in said[2]
+        assert "fusion" in (tmp_path / "client_north.log").read_text()
+        assert "distmult, fusion, test" in said[4]
         token = (tmp_path / "secrets" / "operator").read_text().strip()
         reply = httpx.get(f"{here['TRAINER_COORDINATOR']}/rounds", headers={"Authorization": f"Bearer {token}"})
-        (training,) = Rounds.model_validate_json(reply.content).trainings
-        assert training.phase == "finished"
-    for mode in ("isolation", "federation", "fusion"):
-        assert mode in (tmp_path / "client_0.log").read_text()
-    asked = shell(ask, tmp_path)
-    assert "distmult, fusion, test" in asked
-    assert "rank" in asked
-
-
-def test_your_own_graph(tmp_path: Path) -> None:
-    triples = [f"e{i % 17}\tr{i % 5}\te{(3 * i + 1) % 17}" for i in range(80)]
-    (tmp_path / "triples.tsv").write_text("\n".join(dict.fromkeys(triples)) + "\n")
-    examples = blocks("own-graph.md", "bash", "<!-- example: triples.tsv -->\n")
-    assert len(examples) == len(blocks("own-graph.md", "bash")) == 2
-    for example in examples:
-        shell(example, tmp_path)
-    assert (tmp_path / "my-graph" / "client_0" / "train.tsv").is_file()
-    assert (tmp_path / "dealt" / "statistics.json").is_file()
+        trainings = Rounds.model_validate_json(reply.content).trainings
+        assert [each.phase for each in trainings] == ["finished"] * 3
     assert len(list((tmp_path / "dealt").glob("client_*/test.tsv"))) == 3
 
 

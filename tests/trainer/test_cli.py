@@ -135,6 +135,17 @@ def test_predict_ranks_entities_and_marks_what_is_known(
         assert (row[-1] == "yes") == (triple in known)
 
 
+def test_predict_leaves_out_what_is_known(data: Path, model: Path, here: Callable[..., Run]) -> None:
+    head, relation, _ = read_folder(data / "client_0").named("train")[0]
+    asked = ("predict", model, "--head", head, "--relation", relation, "--json")
+    told = json.loads(here(*asked, "--top", "14", "--data", data / "client_0").stdout)["best"]
+    found = json.loads(here(*asked, "--top", "3", "--data", data / "client_0", "--new").stdout)["best"]
+    assert any(each["known"] for each in told)
+    assert found == [each for each in told if not each["known"]][:3]
+    run = here(*asked, "--new")
+    assert (run.returncode, "give it as --data" in run.stderr) == (2, True)
+
+
 def test_the_commands_are_those_that_are_tested() -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
     assert set(commands) == set(COMMANDS)

@@ -173,7 +173,7 @@ def test_a_round_that_was_trained_in_vain_is_as_if_the_client_had_not_been_drawn
         assert [path for _, path, _, _ in stand_in.server.seen].count("/round/3/update") == 1
         assert (results, stand_in.updates) == expected
     assert sorted(expected[1]) == [1, 2, 4]
-    assert any("round 3 was trained in vain" in line for line in run.said)
+    assert any("what was trained in round 3 came too late" in line for line in run.said)
 
 
 def test_a_pause_is_told_once_with_its_reason_and_waited_out(tmp_path: Path, small: Graph) -> None:

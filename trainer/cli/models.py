@@ -174,6 +174,7 @@ def predict(
     tail: Annotated[str | None, typer.Option(help="Given to ask for heads.")] = None,
     top: Annotated[int, typer.Option(help="How many to show.", min=1)] = 10,
     data: Annotated[str | None, typer.Option(help="Mark answers that this folder's triples hold.")] = None,
+    new: Annotated[bool, typer.Option("--new", help="Leave these answers out: what is left is new to you.")] = False,
     scorer: Scorer = None,
     scorer_key_file: ScorerKeyFile = None,
     device: Device = "cpu",
@@ -184,7 +185,7 @@ def predict(
     Example: `tripleherd predict .tripleherd/client_0/CLIENT/TRAINING/fusion --head virus --relation causes --top 5`
     """
     commands.run_predict(
-        Output(as_json), model, head, relation, tail, top, data, ScorerAt(scorer, scorer_key_file), device
+        Output(as_json), model, head, relation, tail, top, data, new, ScorerAt(scorer, scorer_key_file), device
     )
 
 

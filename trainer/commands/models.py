@@ -122,10 +122,13 @@ def run_predict(
     tail: str | None,
     top: int,
     data: str | None,
+    new: bool,
     scorer: ScorerAt,
     device: str,
 ) -> None:
-    """Print the best candidates of one query."""
+    """Print the best candidates of one query; with `new` those alone that the data does not hold."""
+    if new and data is None:
+        raise UsageError("--new leaves out what your data holds: give it as --data")
     if (head is None) == (tail is None):
         raise UsageError("give either --head, to ask for tails, or --tail, to ask for heads")
     known: set[tuple[str, str, str]] = set()
@@ -140,13 +143,18 @@ def run_predict(
         columns = [np.array([value], dtype=np.int64) for value in (given, number, side)]
         scores = model.scorer(Queries(*columns))[0]
     asked = f"{head}, {relation}, ?" if tail is None else f"?, {relation}, {tail}"
-    shown = Table("rank", "entity", "score", *(["known"] if data else []), title=Text(f"({asked})"))
-    found = []
-    for place, entity in enumerate(np.argsort(-scores, kind="stable")[:top], 1):
+    shown = Table("rank", "entity", "score", *(["known"] if data and not new else []), title=Text(f"({asked})"))
+    found: list[dict[str, Any]] = []
+    for place, entity in enumerate(np.argsort(-scores, kind="stable"), 1):
         name = model.card.entities[entity]
-        triple = (head, relation, name) if tail is None else (name, relation, tail)
-        mark = [("yes" if triple in known else "")] if data else []
+        is_known = ((head or name), relation, (tail or name)) in known
+        if new and is_known:
+            continue
+        mark = ["yes" if is_known else ""] if data and not new else []
         shown.add_row(str(place), Text(name), f"{scores[entity]:.3f}", *mark)
-        seen = {"known": triple in known} if data else {}
-        found.append({"rank": place, "entity": name, "score": float(scores[entity])} | seen)
+        found.append(
+            {"rank": place, "entity": name, "score": float(scores[entity])} | ({"known": is_known} if data else {})
+        )
+        if len(found) == top:
+            break
     console.result({"head": head, "relation": relation, "tail": tail, "best": found}, shown)

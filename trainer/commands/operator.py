@@ -63,6 +63,11 @@ def run_start(
             settings = asked.settings(frozen)
         summary = operator.start(settings)
         say(f"training {summary.training} of {interaction} begins when {settings.clients} clients have joined")
+        if members := [client.name for client in operator.clients().clients if client.removed is None]:
+            say(
+                f"members already: {', '.join(members)}; rounds wait for each of them, so who is gone should leave "
+                "(`tripleherd leave`, or `tripleherd coordinator revoke`)"
+            )
         _begun(console, summary, operator.page(page_address)[0], say)
 
 
