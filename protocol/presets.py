@@ -34,8 +34,8 @@ DEFAULT: dict[InteractionName, Preset] = {
     "complex": Preset(LocalSettings(learning_rate=1e-2, dropout=0.3, batch_size=128)),
     "rotate": Preset(LocalSettings(loss="self_adversarial", learning_rate=1e-2, reciprocal=True, batch_size=512)),
     "mlp": Preset(LocalSettings(learning_rate=3e-3, batch_size=128)),
-    # The best of the same six trials, after the first layer of the embedded model. Several vectors a slot matter more
-    # to a frozen LLaMA than its width or depth. An optimiser that starts anew each round makes long first steps; a
+    # The best of the same six trials, after the first layer of the embedded model, with four vectors a slot (one is
+    # level with them on UMLS: docs/results.md). An optimiser that starts anew each round makes long first steps; a
     # falling rate gained about 0.02 MRR in federation on UMLS. The rate falls over the rounds, so they are the
     # training's length; dropout makes validation noisy, and a short patience would stop before the rate is low.
     # The middle layers of a large model say more about a triple than its last ones, at half the cost (Xue et al., 2024,

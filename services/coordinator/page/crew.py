@@ -8,26 +8,30 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from protocol.rounds import Evaluation, Metrics
+from services.coordinator.page.rounds import first_number
 from services.coordinator.rounds.times import moment
 from services.coordinator.rounds.views import Snapshot
 from services.coordinator.store import queries
-from services.coordinator.store.schema import Client, EvaluationRow, Round, Training, Update
+from services.coordinator.store.schema import Client, EvaluationRow, Round, Selection, Training, Update
 
-Doing = Literal["left", "removed", "member", "training", "evaluating", "sent", "waiting", "concluding", "concluded"]
+Doing = Literal[
+    "left", "removed", "member", "training", "evaluating", "unheard", "sent", "waiting", "concluding", "concluded"
+]
 
 
 @dataclass(frozen=True)
 class CrewLine:
-    """A client that ever joined, in one training.
+    """A client in one training.
 
     Attributes:
         client: Its id.
         name: As the client calls itself: for people, and not to be trusted with markup.
-        doing: In the phase that the training is in; `member` where it is over or has not begun.
+        doing: In the phase that the training is in; `member` where it is over or has not begun; `unheard` where the
+            client is to act and has sent no request since the round opened or the training ended.
         late: It is to act, and half of the time until the deadline has passed, or the deadline was renewed.
         joined, seen: When it joined, and when its latest request came.
         entities, triples: It holds so many entities and training triples.
-        updates, bytes, last_round: Of the training's accepted updates.
+        updates, bytes, last_round: Of the training's accepted updates; the round counts within the training.
         loss: Of the latest update.
         metrics: Of the latest version that it evaluated on its validation triples.
     """
@@ -48,29 +52,33 @@ class CrewLine:
 
 
 def crew(session: Session, training: Training | None, snapshot: Snapshot, now: float) -> list[CrewLine]:
-    """All that ever joined, in the order of joining."""
+    """Who was drawn or sent anything in a training, and all members in the latest one, in the order of joining."""
     id_ = training.id if training else ""
     current = queries.last_round(session, id_) if training and snapshot.common.training == id_ else None
     overdue = current is not None and training is not None and _overdue(current, training, now)
     concluded = _concluded(session, training)
     sent, scores = _sent(session, id_), _metrics(session, training)
+    first, partakers = first_number(session, training), _partakers(session, id_)
+    is_latest = snapshot.common.training in (id_, None)
     lines = []
     for client in session.scalars(select(Client).order_by(Client.joined, Client.id)):
-        doing = _doing(client, training, snapshot if current else None, client.id in concluded)
+        if client.id not in partakers and not (is_latest and client.removed is None):
+            continue
+        doing = _doing(client, training, current, snapshot, client.id in concluded)
         updates, size, last_round, loss = sent.get(client.id, (0, 0, None, None))
         lines.append(
             CrewLine(
                 client=client.id,
                 name=client.name,
                 doing=doing,
-                late=overdue and doing in ("training", "evaluating"),
+                late=overdue and doing in ("training", "evaluating", "unheard"),
                 joined=moment(client.joined),
                 seen=moment(client.seen),
                 entities=client.entities,
                 triples=client.train,
                 updates=updates,
                 bytes=size,
-                last_round=last_round,
+                last_round=last_round and last_round - first + 1,
                 loss=loss,
                 metrics=scores.get(client.id),
             )
@@ -78,22 +86,29 @@ def crew(session: Session, training: Training | None, snapshot: Snapshot, now: f
     return lines
 
 
-def _doing(client: Client, training: Training | None, snapshot: Snapshot | None, concluded: bool) -> Doing:
+def _doing(
+    client: Client, training: Training | None, current: Round | None, snapshot: Snapshot, concluded: bool
+) -> Doing:
     if client.removed_by is not None:
         return "left" if client.removed_by == "client" else "removed"
-    if snapshot is None:
+    if training is None or current is None:
         return "member"
-    phase = snapshot.common.phase
-    if training is not None and training.finished is not None:
-        if concluded:
-            return "concluded"
-        # Who came later, or has nothing to test, has no part in the end.
-        return "concluding" if client.joined <= training.finished and client.test else "member"
+    if training.finished is not None:
+        return "concluded" if concluded else _ending(client, training, training.finished)
     if client.id not in snapshot.selected:
         return "waiting"
     if client.id in snapshot.answered:
         return "sent"
-    return "evaluating" if phase == "evaluating" else "training"
+    if client.seen < current.opened:
+        return "unheard"
+    return "evaluating" if snapshot.common.phase == "evaluating" else "training"
+
+
+def _ending(client: Client, training: Training, finished: float) -> Doing:
+    """Who came later, was not there while it ran, or has nothing to test, has no part in the end."""
+    if client.joined > finished or client.seen < training.started or not client.test:
+        return "member"
+    return "unheard" if client.seen < finished else "concluding"
 
 
 def _overdue(current: Round, training: Training, now: float) -> bool:
@@ -106,6 +121,16 @@ def _concluded(session: Session, training: Training | None) -> set[str]:
         return set()
     told = EvaluationRow.round == training.best_version, EvaluationRow.split == "test"
     return set(session.scalars(select(EvaluationRow.client).where(*told, EvaluationRow.mode == "federation")))
+
+
+def _partakers(session: Session, training: str) -> set[str]:
+    """Who was drawn to train or to evaluate, or has reported anything."""
+    drawn = select(Selection.client).join(Round, Round.number == Selection.round)
+    told = select(EvaluationRow.client).join(Round, Round.number == EvaluationRow.round)
+    both = drawn.where(Round.training == training, Selection.phase != queries.SILENT).union(
+        told.where(Round.training == training)
+    )
+    return set(session.scalars(both))
 
 
 def _sent(session: Session, training: str) -> dict[str, tuple[int, int, int, float]]:

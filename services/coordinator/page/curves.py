@@ -10,9 +10,10 @@ from protocol.problems import NotFound
 from protocol.rounds import Evaluation
 from protocol.trainings import Sides
 from protocol.watching import ClientCurve, Curves, Point
+from services.coordinator.page.rounds import first_number, is_partly_evaluated
 from services.coordinator.rounds.means import mean_evaluation, mean_loss
 from services.coordinator.store import queries
-from services.coordinator.store.schema import Client, EvaluationRow, Round, Update
+from services.coordinator.store.schema import Client, EvaluationRow, Round, Training, Update
 from services.coordinator.store.store import Store
 
 Sent = dict[int, list[Update]]
@@ -36,11 +37,13 @@ def curves(store: Store, training: str | None, after: int, most_points: int = MO
         further = session.scalars(of.limit(most + 1)).all()
         rounds = further[:most]
         sent, told = _sent(session, rounds), _told(session, rounds)
-        side = found.fixed().local.sides
+        side, open_ = found.fixed().local.sides, first_number(session, found) + found.rounds_done
         return Curves(
             training=found.id,
             sides=side,
-            points=[_mean_point(each, sent[each.number], told[each.number], side) for each in rounds],
+            points=[
+                _mean_point(each, found, sent[each.number], told[each.number], each.number < open_) for each in rounds
+            ],
             clients=_clients(session, rounds, sent, told, side),
             next_after=max((each.number for each in rounds if each.closed is not None), default=after),
             more=len(further) > most,
@@ -83,12 +86,15 @@ def _clients(session: Session, rounds: Sequence[Round], sent: Sent, told: Told, 
     return curves
 
 
-def _mean_point(round: Round, updates: list[Update], told: dict[str, Evaluation], side: Sides) -> Point:
-    """Of all clients. A mean over those that happen to have answered so far would jump as others do: it is left out."""
+def _mean_point(
+    round: Round, training: Training, updates: list[Update], told: dict[str, Evaluation], done: bool
+) -> Point:
+    """Of all clients. A mean over those that happen to have answered, so far or when it was stopped, is left out."""
+    side = training.fixed().local.sides
     point = _point(round.number, updates, None, side)
-    if round.closed is None:
+    if not done:
         point = point.model_copy(update={"loss": None})
-    if not told or (round.phase == "evaluating" and round.closed is None):
+    if not told or is_partly_evaluated(round, training):
         return point
     metrics = mean_evaluation(list(told.values())).sides[side]
     return point.model_copy(update={"mrr": metrics.mrr, "hits_at_10": metrics.hits_at_10})

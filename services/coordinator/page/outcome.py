@@ -14,16 +14,26 @@ from services.coordinator.store.schema import Client, EvaluationRow, Training
 
 
 @dataclass(frozen=True)
+class ClientResult:
+    """What one client reported of a mode; names need not be unique."""
+
+    client: str
+    name: str
+    triples: int
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
 class ModeResult:
     """One mode.
 
     Attributes:
         mean: Over clients, weighted by test triples and plain.
-        clients: Id, name and metrics of each that reported, in the order of joining; names need not be unique.
+        clients: Each that reported, in the order of joining.
     """
 
     mean: MeanEvaluation
-    clients: list[tuple[str, str, Metrics]]
+    clients: list[ClientResult]
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,7 @@ def outcome(session: Session, training: Training) -> Outcome | None:
     modes: dict[Mode, ModeResult] = {
         mode: ModeResult(
             mean_evaluation([evaluation for _, _, evaluation in told[mode]]),
-            [(client, name, evaluation.sides[side]) for client, name, evaluation in told[mode]],
+            [ClientResult(client, name, each.triples, each.sides[side]) for client, name, each in told[mode]],
         )
         for mode in get_args(Mode)
         if told[mode]

@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from protocol.rounds import RoundSummary, RoundView, TrainingSummary
+from protocol.rounds import RoundView, TrainingSummary
 from services.coordinator.page.crew import CrewLine, crew
 from services.coordinator.page.outcome import Outcome, outcome
-from services.coordinator.rounds.history import round_summaries, training_summary
+from services.coordinator.page.rounds import RoundLine, first_number, is_stopped, latest_rounds
+from services.coordinator.rounds.history import training_summary
 from services.coordinator.rounds.views import take
 from services.coordinator.store import queries
 from services.coordinator.store.schema import Round, Training, Update
 from services.coordinator.store.store import Store
-
-ROUNDS_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -23,15 +22,31 @@ class Chosen:
 
     Attributes:
         summary: As in `GET /rounds`.
+        first: The coordinator's number of its first round.
+        stopped: An operator ended it before it came to its own end.
         rounds: The latest ones, the newest first.
         bytes: Of all its updates.
         outcome: Test metrics, once there are any.
     """
 
     summary: TrainingSummary
-    rounds: list[RoundSummary]
+    first: int
+    stopped: bool
+    rounds: list[RoundLine]
     bytes: int
     outcome: Outcome | None
+
+    @property
+    def best_after(self) -> int | None:
+        """The round, within the training, that made its best version; None where no version was evaluated."""
+        version = self.summary.best_version
+        return None if version is None or self.summary.best_mrr is None else version - self.first
+
+    @property
+    def paused(self) -> str | None:
+        """Why it is paused, with the number that the open round has within the training."""
+        done, reason = self.summary.rounds_done, self.summary.paused
+        return reason and reason.replace(f"round {self.first + done} ", f"round {done + 1} ", 1)
 
 
 @dataclass(frozen=True)
@@ -43,7 +58,7 @@ class Overview:
         trainings: All of them, the newest first.
         chosen: The one that is looked at; None before the first.
         other: One to compare it with.
-        crew: Who has joined.
+        crew: Who takes or took part in it, and for the latest training all members.
     """
 
     view: RoundView
@@ -56,6 +71,18 @@ class Overview:
     def current(self) -> bool:
         """Whether the chosen training is the latest one, which may be running."""
         return self.chosen is not None and self.chosen.summary.training == self.view.training
+
+    @property
+    def concluded(self) -> int:
+        """How many clients have reported what came of the training."""
+        return sum(each.doing == "concluded" for each in self.crew)
+
+    @property
+    def to_conclude(self) -> int:
+        """How many clients are to report that, or have; 0 before a training's end, and for a past one."""
+        if not self.current or self.view.phase != "finished":
+            return 0
+        return sum(each.doing in ("concluding", "concluded", "unheard") for each in self.crew)
 
 
 def overview(store: Store, training: str | None = None, other: str | None = None) -> Overview:
@@ -83,7 +110,9 @@ def _chosen(session: Session, training: Training, summary: TrainingSummary) -> C
     sizes = select(func.sum(Update.size)).join(Round, Round.number == Update.round)
     return Chosen(
         summary=summary,
-        rounds=round_summaries(session, training.id, None, ROUNDS_SHOWN),
+        first=first_number(session, training),
+        stopped=is_stopped(training),
+        rounds=latest_rounds(session, training),
         bytes=session.execute(sizes.where(Round.training == training.id)).scalar_one() or 0,
         outcome=outcome(session, training),
     )

@@ -8,8 +8,11 @@ import httpx
 import pytest
 
 from protocol.rounds import RoundView
+from services.coordinator.identity.joining import leave
 from services.coordinator.page.curves import curves
 from services.coordinator.page.overview import overview
+from services.coordinator.rounds.trainings import stop_training
+from services.coordinator.store.schema import Client
 from tests.coordinator.support import OPERATOR, Local, Member, Server, bearer, members
 
 
@@ -138,4 +141,108 @@ def test_who_is_late_is_told(local: Local) -> None:
     local.pass_time(30)  # the deadline is renewed: still late
     assert states()["m1"] == ("training", True)
     local.send(crowd[1])
-    assert states() == {"m0": ("training", False), "m1": ("training", False)}
+    assert states() == {"m0": ("unheard", False), "m1": ("unheard", False)}  # of the next round
+    hear(local, crowd[0])
+    assert states() == {"m0": ("training", False), "m1": ("unheard", False)}
+    local.pass_time(31)
+    assert states() == {"m0": ("training", True), "m1": ("unheard", True)}
+
+
+def hear(local: Local, *seen: Member) -> None:
+    """What a signed request does."""
+    with local.store.database.write() as session:
+        for member in seen:
+            session.get_one(Client, member.id).seen = local.clock()
+
+
+def test_a_training_lists_who_took_part_and_the_latest_one_all_members(local: Local) -> None:
+    early, gone, late = members(2, 2, 2)
+    local.join(early, gone)
+    first = local.start(clients=1, rounds=1)
+    local.send(early)
+    local.send(gone)
+    local.report(early, 0.5)
+    local.report(gone, 0.5)
+    assert local.view().phase == "finished"
+    local.pass_time(10)
+    local.join(late)
+    leave(local.store, gone.id)
+    local.start(clients=1)
+
+    def names(training: str | None) -> set[str]:
+        return {each.name for each in overview(local.store, training).crew}
+
+    assert names(first) == {"m0", "m1"}
+    assert names(None) == {"m0", "m2"}
+
+
+def test_who_died_in_a_former_training_is_not_waited_for_at_the_end(local: Local) -> None:
+    alive, dead = members(2, 2)
+    local.join(dead)
+    local.pass_time(10)
+    local.join(alive)
+    local.start(clients=2, rounds=1)
+    local.send(alive)
+    local.pass_time(61)
+    local.report(alive, 0.5)
+    local.pass_time(61)
+    assert local.view().phase == "finished"
+    found = overview(local.store)
+    assert {each.name: each.doing for each in found.crew} == {"m0": "unheard", "m1": "member"}
+    hear(local, alive)
+    found = overview(local.store)
+    assert {each.name: each.doing for each in found.crew} == {"m0": "concluding", "m1": "member"}
+    assert (found.concluded, found.to_conclude) == (0, 1)
+
+
+def test_rounds_count_within_a_training(local: Local) -> None:
+    crowd = members(2, 2)
+    local.join(*crowd)
+    for _ in range(2):
+        local.start(clients=2, rounds=2, evaluate_every=1)
+        for number in (1, 2):
+            for member in crowd:
+                local.send(member)
+            for member in crowd:
+                local.report(member, number / 10)
+    found = overview(local.store)
+    assert found.chosen is not None
+    assert local.view().best_version == 6
+    assert found.chosen.best_after == 2
+    lines = [(each.round, each.updates, each.metrics and each.metrics.mrr) for each in found.chosen.rounds]
+    assert lines == [(2, 2, pytest.approx(0.2)), (1, 2, pytest.approx(0.1))]
+    assert [each.last_round for each in found.crew] == [2, 2]
+
+    local.start(clients=2, quorum=2, attempts=1)
+    local.pass_time(61)
+    paused = overview(local.store).chosen
+    assert paused is not None
+    assert paused.paused is not None
+    assert paused.paused.startswith("round 1 stayed below the quorum")
+
+
+def test_what_some_clients_sent_when_a_training_was_stopped_is_no_mean(local: Local) -> None:
+    crowd = members(2, 2)
+    local.join(*crowd)
+    local.start(clients=2, quorum=2, rounds=4, evaluate_every=4)
+    for member in (*crowd, crowd[0]):
+        local.send(member)
+    stop_training(local.store)
+    found = overview(local.store).chosen
+    assert found is not None
+    assert (found.stopped, found.best_after) == (True, None)
+    assert [(each.round, each.updates, each.loss) for each in found.rounds] == [(2, 1, None), (1, 2, 0.5)]
+    curve = curves(local.store, None, 0)
+    assert [point.loss for point in curve.points] == [0.5, None]
+    by_client = {each.name: [point.loss for point in each.points] for each in curve.clients}
+    assert by_client == {"m0": [0.5, 0.5], "m1": [0.5]}
+
+    local.start(clients=2, quorum=2, rounds=4, evaluate_every=1)
+    for member in crowd:
+        local.send(member)
+    local.report(crowd[0], 0.9)
+    stop_training(local.store)
+    assert [point.mrr for point in curves(local.store, None, 0).points] == [None, None]
+    stopped = overview(local.store).chosen
+    assert stopped is not None
+    assert [each.metrics for each in stopped.rounds] == [None]

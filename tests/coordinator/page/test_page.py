@@ -31,9 +31,11 @@ def test_a_wrong_token_opens_nothing(page: Page) -> None:
     expect(page.get_by_role("heading", name="Clients", exact=True)).to_have_count(0)
 
 
-def test_the_empty_page_says_what_to_do_next(operator: Page) -> None:
+def test_the_empty_page_says_what_to_do_next(operator: Page, server: Server) -> None:
     expect(operator.get_by_role("heading", name="No training yet")).to_be_visible()
-    expect(operator.get_by_text("tripleherd join --coordinator")).to_be_visible()
+    address = str(server.http.base_url).rstrip("/")
+    for command in ("join", "start"):
+        expect(operator.get_by_text(f"tripleherd {command} --coordinator {address} ")).to_be_visible()
     expect(operator.get_by_text("Nobody has joined yet")).to_be_visible()
     screenshot(operator, "empty")
 
@@ -59,19 +61,31 @@ def test_a_training_is_started_and_watched_to_its_end_without_a_reload(operator:
     expect(operator.locator(".headline")).to_contain_text("1 has")
     server.join(crowd[1])
     expect(operator.locator(".headline .phase")).to_have_text("training")
-    expect(operator.locator("#clients .training")).to_have_count(2)
+    for member in crowd[:2]:
+        server.view(member)
+    expect(operator.locator("#clients .training")).to_have_count(2, timeout=15_000)  # nothing tells of a mere look
     server.act(crowd[0], server.view(crowd[0]))
     expect(operator.locator(f"#client-{crowd[0].id} .doing")).to_have_text("sent")
     expect(operator.locator(f"#client-{crowd[1].id} .doing")).to_have_text("training")
     screenshot(operator, "training")
+    expect(operator.locator("#curves [data-chart=bytes] canvas")).to_be_visible()
+    expect(operator.locator("#curves [data-chart=mrr]")).to_be_hidden()  # there is no value yet
 
     assert server.run(crowd).phase == "finished"
     expect(operator.locator(".headline")).to_contain_text("finished after 3 rounds")
     expect(operator.locator("#curves canvas")).to_have_count(4)
-    conclude(server, crowd)
-    operator.get_by_role("heading", name="Results").wait_for()
+    for member in crowd[:2]:
+        server.view(member)
+    results = operator.get_by_role("region", name="Results")
+    expect(results).to_contain_text("0 of 2 so far")
+    screenshot(operator, "concluding")
+    conclude(server, crowd[:1])
+    expect(results).to_contain_text("1 of 2 so far")
+    expect(results).to_contain_text("0.500")
+    conclude(server, crowd[1:])
+    expect(results).not_to_contain_text("so far")
     rows = operator.get_by_role("region", name="Results").get_by_role("row")
-    expect(rows.filter(has_text="federation").first).to_contain_text("0.550")
+    expect(rows.filter(has_text="federation").first).to_contain_text("0.500")
     expect(operator.locator("#clients .concluded")).to_have_count(2)
     with operator.expect_download() as download:
         operator.get_by_role("link", name="Download the final model").click()
@@ -89,10 +103,12 @@ def test_an_operator_pauses_resumes_stops_and_revokes(operator: Page, server: Se
     server.begin(clients=2, deadline_seconds=600)
     operator.get_by_role("button", name="Pause").click()
     expect(operator.locator(".notice").first).to_contain_text("Paused by the operator")
+    expect(operator.locator(".cards")).not_to_contain_text("closes")
     assert server.view().phase == "paused"
     screenshot(operator, "paused")
     operator.get_by_role("button", name="Resume").click()
     expect(operator.locator(".headline .phase")).to_have_text("training")
+    expect(operator.locator(".cards")).to_contain_text("Round 1 closes")
 
     operator.once("dialog", lambda dialog: dialog.dismiss())
     revoke = operator.locator(f"#client-{crowd[1].id}").get_by_role("button", name="Revoke")
@@ -106,6 +122,7 @@ def test_an_operator_pauses_resumes_stops_and_revokes(operator: Page, server: Se
     operator.once("dialog", lambda dialog: dialog.accept())
     operator.get_by_role("button", name="Stop").click()
     expect(operator.locator(".headline")).to_contain_text("finished")
+    expect(operator.locator(".cards")).to_contain_text("no version was evaluated")
     expect(operator.locator("#start")).to_be_visible()
 
 
@@ -116,6 +133,13 @@ def test_a_refusal_names_the_field(operator: Page, server: Server) -> None:
     operator.locator("[data-path=fraction]").evaluate("box => box.removeAttribute('max')")
     operator.get_by_role("button", name="Start", exact=True).click()
     expect(operator.get_by_role("alert")).to_contain_text("fraction")
+    expect(operator.locator("[data-path=fraction]")).to_have_attribute("aria-invalid", "true")
+    operator.locator("#all-settings").fill(json.dumps(settings | {"quorum": settings["clients"] + 1}))
+    operator.get_by_role("button", name="Start", exact=True).click()
+    expect(operator.get_by_role("alert")).to_have_text("quorum: cannot be greater than clients")
+    expect(operator.locator("[aria-invalid]")).to_have_count(1)
+    expect(operator.locator("[data-path=quorum]")).to_have_attribute("aria-invalid", "true")
+    screenshot(operator, "refused")
     assert server.view().phase == "idle"
 
 
@@ -211,6 +235,34 @@ def test_past_trainings_are_chosen_and_compared(operator: Page, server: Server) 
     operator.go_back()
     expect(operator.locator("select[name=other]")).to_have_value(trainings[1])
     expect(results.get_by_role("heading", name=trainings[1])).to_be_visible()
+
+
+def test_a_second_training_counts_its_own_rounds_and_says_what_stopping_it_means(
+    operator: Page, server: Server
+) -> None:
+    crowd = trainers()[:2]
+    server.join(*crowd)
+    server.begin(clients=2, rounds=3, evaluate_every=1)
+    server.run(crowd)
+    server.begin(clients=2, rounds=8, evaluate_every=1, deadline_seconds=600)
+    server.until(5, "training")
+    server.run(crowd, stop_at=7)
+    server.until(7, "evaluating")
+    for member in crowd:
+        server.act(member, server.view(member))
+    server.until(7, "training")
+    expect(operator.locator(".cards")).to_contain_text("Round 3 closes")
+    expect(operator).to_have_title("training, round 3 · Tripleherd")
+    expect(operator.locator(".cards")).to_contain_text("after round 2")
+    cells = operator.locator(f"#client-{crowd[0].id} td")
+    expect(cells.nth(3)).to_have_text("2")
+    operator.get_by_text("The latest rounds as numbers").click()
+    expect(operator.locator("#rounds tbody th")).to_have_text(["3", "2", "1"])
+    assert server.operator("POST", "/round/stop").status_code == 200
+    conclude(server, crowd)
+    results = operator.get_by_role("region", name="Results")
+    expect(results).to_contain_text("Stopped after 2 of 8 rounds; isolation had the epochs of up to 8.")
+    screenshot(operator, "stopped")
 
 
 def test_a_choice_made_before_the_scripts_have_come_is_taken(operator: Page, server: Server) -> None:

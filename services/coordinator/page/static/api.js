@@ -1,6 +1,7 @@
 // Calls of the coordinator's API with this browser's session, and what is said where one is refused.
 
-export async function call(method, path, body) {
+/** Returns whether it was done; `mark` is told the paths of the fields at fault. */
+export async function call(method, path, body, mark = () => {}) {
   const headers = { "Tripleherd-Page": "1" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let reply;
@@ -13,8 +14,10 @@ export async function call(method, path, body) {
   // The session has ended, and the page asks for a token; on the page that asks, the token was wrong.
   if (reply.status === 401 && path !== "/session") location.reload();
   const problem = await reply.json().catch(() => ({}));
-  const fields = (problem.errors ?? []).map((each) => `${each.field}: ${each.message}`);
-  return tell([problem.detail ?? `It was refused (${reply.status}).`, ...fields].join("\n"));
+  // A rule over several fields is the whole body's, and its message begins with the field that it is about.
+  const lines = (problem.errors ?? []).map(({ field, message }) => `${field}: ${message}`.replace(/^body[.:] ?/, ""));
+  mark(lines.map((line) => line.split(":")[0]));
+  return tell(lines.join("\n") || (problem.detail ?? `It was refused (${reply.status}).`));
 }
 
 /** Shows a message, or hides the last one where it is empty; returns whether there was nothing to tell. */

@@ -37,10 +37,19 @@ class History {
   rounds() {
     return [...this.lines.get("").points.keys()];
   }
+
+  /** How many of them have something to show: the last one may have opened just to evaluate what came before. */
+  length() {
+    const points = [...this.lines.get("").points.values()];
+    return points.length - (points.at(-1)?.bytes === 0 ? 1 : 0);
+  }
 }
 
-function values(line, rounds, measure) {
+function values(line, of, measure) {
   let sum = 0;
+  // A version is evaluated in the round that starts from it, and was made by the round before.
+  const evaluated = measure === "mrr" || measure === "hits_at_10";
+  const rounds = evaluated ? of.rounds().slice(1) : of.rounds().slice(0, of.length());
   return rounds.map((round) => {
     const point = line.points.get(round);
     if (measure === "bytes") return (sum += (point?.bytes ?? 0) / 1e6);
@@ -89,7 +98,6 @@ export class Charts {
     ];
     const changed = wanted.length !== this.series.length;
     this.series = wanted;
-    this.section.hidden = this.own.rounds().length === 0;
     if (changed) this.list();
     this.draw(changed);
   }
@@ -128,15 +136,23 @@ export class Charts {
   }
 
   data(measure) {
-    const length = Math.max(...this.series.map(({ of }) => of.rounds().length));
+    const length = Math.max(...this.series.map(({ of }) => of.length()));
     const steps = Array.from({ length }, (_, index) => index + 1);
-    return [steps, ...this.series.map(({ line, of }) => values(line, of.rounds(), measure))
-      .map((numbers) => [...numbers, ...Array(length - numbers.length).fill(null)])];
+    const lines = this.series.map(({ line, of }) => values(line, of, measure));
+    return [steps, ...lines.map((numbers) => steps.map((_, index) => numbers[index] ?? null))];
   }
 
+  /** A chart without a value is no chart yet: it is hidden. */
   draw(anew) {
-    for (const figure of this.section.querySelectorAll("[data-chart]")) {
-      const data = this.data(figure.dataset.chart);
+    const figures = [...this.section.querySelectorAll("[data-chart]")];
+    const drawn = new Map(figures.map((figure) => [figure, this.data(figure.dataset.chart)]));
+    for (const [figure, data] of drawn) {
+      const none = figure.dataset.chart === "bytes" ? 0 : null;
+      figure.hidden = data.slice(1).every((line) => line.every((value) => value === null || value === none));
+    }
+    this.section.hidden = figures.every((figure) => figure.hidden);
+    for (const [figure, data] of drawn) {
+      if (figure.hidden) continue;
       const plot = this.plots.get(figure);
       if (plot && !anew) {
         plot.setData(data);

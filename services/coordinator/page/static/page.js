@@ -56,6 +56,7 @@ async function show(html) {
 /** Brings to life what the server's words cannot. */
 async function arrange() {
   showTimes();
+  for (const place of document.querySelectorAll("[data-address]")) place.textContent = location.origin;
   const form = document.querySelector("#start");
   if (form && !form.dataset.attached) {
     form.dataset.attached = "yes";

@@ -24,6 +24,12 @@ export function attach(section) {
     dim.disabled = Object.keys(settings.dense ?? {}).length > 0 || settings.relation_dim != null;
     dim.title = dim.disabled ? "Fixed by the shared tensors of these settings; `tripleherd start --dim` makes others." : "";
   };
+  const mark = (paths) => {
+    for (const field of fields) {
+      if (paths.includes(field.dataset.path)) field.setAttribute("aria-invalid", "true");
+      else field.removeAttribute("aria-invalid");
+    }
+  };
   const choose = () => {
     all.value = begin.selectedOptions[0].dataset.settings;
     show();
@@ -43,8 +49,9 @@ export function attach(section) {
     event.preventDefault();
     const button = event.submitter ?? section.querySelector("form button");
     button.disabled = true;
+    mark([]);
     if (read()) {
-      if (await call("POST", "/round", all.value) && location.search) location.assign("/"); // from a past training to it
+      if (await call("POST", "/round", all.value, mark) && location.search) location.assign("/"); // from a past training to it
     } else tell("The settings are not JSON: mend them under “All settings”, or choose others to begin with.");
     button.disabled = false;
   });
