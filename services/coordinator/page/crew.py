@@ -17,6 +17,8 @@ from services.coordinator.store.schema import Client, EvaluationRow, Round, Sele
 Doing = Literal[
     "left", "removed", "member", "training", "evaluating", "unheard", "sent", "waiting", "concluding", "concluded"
 ]
+SILENT_SECONDS = 40.0
+"""A client that waits asks again at least every 25 s: one that was seen so long ago did not just overlook a change."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def crew(session: Session, training: Training | None, snapshot: Snapshot, now: f
     for client in session.scalars(select(Client).order_by(Client.joined, Client.id)):
         if client.id not in partakers and not (is_latest and client.removed is None):
             continue
-        doing = _doing(client, training, current, snapshot, client.id in concluded)
+        silent = now - client.seen > SILENT_SECONDS
+        doing = _doing(client, training, current, snapshot, client.id in concluded, silent)
         updates, size, last_round, loss = sent.get(client.id, (0, 0, None, None))
         lines.append(
             CrewLine(
@@ -87,28 +90,28 @@ def crew(session: Session, training: Training | None, snapshot: Snapshot, now: f
 
 
 def _doing(
-    client: Client, training: Training | None, current: Round | None, snapshot: Snapshot, concluded: bool
+    client: Client, training: Training | None, current: Round | None, snapshot: Snapshot, concluded: bool, silent: bool
 ) -> Doing:
     if client.removed_by is not None:
         return "left" if client.removed_by == "client" else "removed"
     if training is None or current is None:
         return "member"
     if training.finished is not None:
-        return "concluded" if concluded else _ending(client, training, training.finished)
+        return "concluded" if concluded else _ending(client, training, training.finished, silent)
     if client.id not in snapshot.selected:
         return "waiting"
     if client.id in snapshot.answered:
         return "sent"
-    if client.seen < current.opened:
+    if silent and client.seen < current.opened:
         return "unheard"
     return "evaluating" if snapshot.common.phase == "evaluating" else "training"
 
 
-def _ending(client: Client, training: Training, finished: float) -> Doing:
+def _ending(client: Client, training: Training, finished: float, silent: bool) -> Doing:
     """Who came later, was not there while it ran, or has nothing to test, has no part in the end."""
     if client.joined > finished or client.seen < training.started or not client.test:
         return "member"
-    return "unheard" if client.seen < finished else "concluding"
+    return "unheard" if silent and client.seen < finished else "concluding"
 
 
 def _overdue(current: Round, training: Training, now: float) -> bool:
