@@ -75,14 +75,10 @@ class _Results:
             "unlogged": self.unlogged,
         }
         console.result(content, sheets(self.experiment.name, outcome.done)[0].shown())
-        _say(console, f"{self.out}: table.md, table.tex, results.jsonl, plots, tensorboard")
+        print_line(console, f"{self.out}: table.md, table.tex, results.jsonl, plots, tensorboard")
         for run, error in outcome.failed:
             lines = error.rstrip().splitlines()[-ERROR_LINES:]
-            _say(console, "\n  ".join([f"failed: {run.label} (the same command tries again):", *lines]))
+            print_line(console, "\n  ".join([f"failed: {run.label} (the same command tries again):", *lines]))
         for text in self.unlogged:
-            _say(console, text)
+            print_line(console, text)
         return not outcome.failed and not self.unlogged
-
-
-def _say(console: Output, text: str) -> None:
-    print_line(console, text)

@@ -143,18 +143,17 @@ def run_predict(
         columns = [np.array([value], dtype=np.int64) for value in (given, number, side)]
         scores = model.scorer(Queries(*columns))[0]
     asked = f"{head}, {relation}, ?" if tail is None else f"?, {relation}, {tail}"
-    shown = Table("rank", "entity", "score", *(["known"] if data and not new else []), title=Text(f"({asked})"))
+    marks = data is not None and not new
+    shown = Table("rank", "entity", "score", *(["known"] if marks else []), title=Text(f"({asked})"))
     found: list[dict[str, Any]] = []
     for place, entity in enumerate(np.argsort(-scores, kind="stable"), 1):
         name = model.card.entities[entity]
         is_known = ((head or name), relation, (tail or name)) in known
         if new and is_known:
             continue
-        mark = ["yes" if is_known else ""] if data and not new else []
-        shown.add_row(str(place), Text(name), f"{scores[entity]:.3f}", *mark)
-        found.append(
-            {"rank": place, "entity": name, "score": float(scores[entity])} | ({"known": is_known} if data else {})
-        )
+        shown.add_row(str(place), Text(name), f"{scores[entity]:.3f}", *(["yes" if is_known else ""] if marks else []))
+        seen = {} if data is None else {"known": is_known}
+        found.append({"rank": place, "entity": name, "score": float(scores[entity])} | seen)
         if len(found) == top:
             break
     console.result({"head": head, "relation": relation, "tail": tail, "best": found}, shown)

@@ -108,11 +108,12 @@ def overview(store: Store, training: str | None = None, other: str | None = None
 
 def _chosen(session: Session, training: Training, summary: TrainingSummary) -> Chosen:
     sizes = select(func.sum(Update.size)).join(Round, Round.number == Update.round)
+    first = first_number(session, training)
     return Chosen(
         summary=summary,
-        first=first_number(session, training),
+        first=first,
         stopped=is_stopped(training),
-        rounds=latest_rounds(session, training),
+        rounds=latest_rounds(session, training, first),
         bytes=session.execute(sizes.where(Round.training == training.id)).scalar_one() or 0,
         outcome=outcome(session, training),
     )

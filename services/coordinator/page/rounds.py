@@ -4,7 +4,6 @@ The coordinator numbers rounds over its whole life; people count them from 1 in 
 a number in between, and the open round is the one after those that are done.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -61,9 +60,9 @@ def is_partly_evaluated(round: Round, training: Training) -> bool:
     return round.phase == "evaluating" and (training.finished is None or is_stopped(training))
 
 
-def latest_rounds(session: Session, training: Training) -> list[RoundLine]:
-    """The latest rounds of a training, the newest first."""
-    first, last = first_number(session, training), queries.last_round(session, training.id)
+def latest_rounds(session: Session, training: Training, first: int) -> list[RoundLine]:
+    """The latest rounds of a training whose first one has the number `first`, the newest first."""
+    last = queries.last_round(session, training.id)
     partly = last.number if last is not None and is_partly_evaluated(last, training) else None
     newest_first = round_summaries(session, training.id, None, SHOWN + 1)
     side = training.fixed().local.sides
@@ -87,7 +86,5 @@ def latest_rounds(session: Session, training: Training) -> list[RoundLine]:
 
 
 def _metrics(summary: RoundSummary, side: Sides) -> Metrics | None:
-    decides: Sequence[Metrics] = [
-        each.sides[side] for each in summary.evaluations if (each.mode, each.split) == ("federation", "valid")
-    ]
-    return decides[0] if decides else None
+    decides = (each for each in summary.evaluations if (each.mode, each.split) == ("federation", "valid"))
+    return next((each.sides[side] for each in decides), None)
