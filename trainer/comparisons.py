@@ -5,9 +5,11 @@ makes a [queries, candidates, dim] tensor on a CPU; on a GPU all but plain produ
 """
 
 from enum import Enum
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -15,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from trainer import kernels
 from trainer.loops import in_parts, parts_of
 
-NUMBERS_AT_ONCE = 1 << 24
+NUMBERS_AT_ONCE = 1 << 26
 """Bounds the differences that are held at once where kernels cannot run, as on a GPU."""
 
 
@@ -51,13 +53,15 @@ class Comparison(Enum):
         """`chosen` in torch's own operations; checkpointed, so that differences do not wait for the backward pass."""
         most = max(1, NUMBERS_AT_ONCE // max(1, index.shape[1] * query.shape[1]))
         parts = zip(query.split(most), index.split(most), strict=True)
-        scores = [checkpoint(self._gathered, q, rows, i, use_reentrant=False) for q, i in parts]
+        # Nothing here is random, and a GPU's generator is slow to ask for its state.
+        again = partial(checkpoint, self._gathered, use_reentrant=False, preserve_rng_state=False)
+        scores = [again(q, rows, i) for q, i in parts]
         return torch.cat(scores) if scores else query.new_empty(index.shape)
 
     def _gathered(self, query: Tensor, rows: Tensor, index: Tensor) -> Tensor:
         if self is Comparison.DOT:
-            return torch.einsum("qd,qmd->qm", query, rows[index])
-        difference = query[:, None] - rows[index]
+            return torch.einsum("qd,qmd->qm", query, F.embedding(index, rows))
+        difference = query[:, None] - F.embedding(index, rows)
         if self is Comparison.L1:
             return -difference.abs().sum(dim=2)
         real, imaginary = difference.chunk(2, dim=2)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from trainer.answers import Answers, Ints
-from trainer.loops import compiled
+from trainer.loops import compiled, in_parts
 
 
 class Sampler:
@@ -29,7 +29,12 @@ class Sampler:
         """
         draws = torch.rand(len(rows), count, generator=generator, dtype=torch.float64).numpy()
         negatives = np.empty(draws.shape, dtype=np.int64)
-        _others(draws, rows, self.answers.offsets, self.answers.entities, self.entities, negatives)
+
+        def part(_: int, start: int, end: int) -> None:
+            some, known = slice(start, end), self.answers
+            _others(draws[some], rows[some], known.offsets, known.entities, self.entities, negatives[some])
+
+        in_parts(part, len(rows))
         return torch.from_numpy(negatives)
 
     def shared(self, rows: Ints, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

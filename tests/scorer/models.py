@@ -31,10 +31,10 @@ class ExactNorm(torch.nn.Module):
 
     def __init__(self, norm: LlamaRMSNorm) -> None:
         super().__init__()
-        self.weight, self.epsilon = norm.weight, norm.variance_epsilon
+        self.weight, self.variance_epsilon = norm.weight, norm.variance_epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.epsilon)
+        return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
 
 
 def tiny(

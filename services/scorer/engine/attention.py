@@ -35,7 +35,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, roots: int, block: Blo
     L = block.context.shape[1]
     D = head_dim
     h, v = queries.shape[1] // D, keys.shape[1] // D
-    q = block.take(queries * D**-0.5).view(Fs, C, T, v, h // v, D).permute(0, 3, 1, 2, 4, 5).reshape(Fs, v, -1, D)
+    q = block.take(queries).view(Fs, C, T, v, h // v, D).permute(0, 3, 1, 2, 4, 5).reshape(Fs, v, -1, D)
     seen_keys, seen_values = (F.embedding(block.context, x).view(Fs, L, v, D).transpose(1, 2) for x in (keys, values))
     own_keys, own_values = (block.take(x, roots).view(Fs, C, T, v, D).permute(0, 3, 1, 2, 4) for x in (keys, values))
     seen = q @ seen_keys.transpose(2, 3)  # [F, v, C * T * h/v, L]
@@ -45,7 +45,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, roots: int, block: Blo
     steps = torch.arange(T, device=own.device)
     later = (steps > steps[:, None]).repeat_interleave(h // v, dim=0)
     own = own.masked_fill(later, -torch.inf).flatten(2, 3)
-    weights = _softmax(torch.cat([seen, own], dim=-1), -1)
+    weights = _softmax(torch.cat([seen, own], dim=-1).mul_(D**-0.5), -1)
     mixed = weights[..., :L] @ seen_values
     mixed = mixed + (weights[..., L:].view(Fs, v, C, -1, T) @ own_values).flatten(2, 3)
     return mixed.view(Fs, v, C, T, h // v, D).permute(0, 2, 3, 1, 4, 5).reshape(Fs * C * T, h * D)

@@ -1,6 +1,7 @@
 """The forward pass of a LLaMA over a forest of prompts, read only where a readout looks.
 
-It calls the layers' own modules, in their order, and leaves out what no readout sees:
+It calls the layers' own linear maps and MLPs, in their order, with norms and rotations that go over the rows once, and
+leaves out what no readout sees:
 
 - What several prompts begin with runs once (`trees`), and the words that all prompts of a template begin with, the
   roots, ran once at the start: their keys and values lie before the nodes in the table of positions.
@@ -23,9 +24,7 @@ from torch import Tensor
 
 from services.scorer.engine.attention import attend, attend_once
 from services.scorer.engine.forest import Forest
-
-Turn = tuple[Tensor, Tensor]
-"""Cosines and sines of positions, [N, 1, D] each."""
+from services.scorer.engine.rotation import Turn, rotate
 
 
 class Forward:
@@ -79,13 +78,13 @@ class Forward:
             rows, _, _ = self._whole(number, rows, place)
         states = self._at_reads(depth - 1, *self._move(depth - 1, rows, place))
         if depth == self.depth:
-            states = self._decoder.norm(states.to(self._decoder.norm.weight.device))
+            states = _normed(self._decoder.norm, states.to(self._decoder.norm.weight.device))
         return states
 
     def _whole(self, number: int, rows: Tensor, place: "_Place") -> tuple[Tensor, Tensor, Tensor]:
         """One layer at every node: its output, [N, H], and the keys and values of the whole table."""
         layer, forest, turn = self._layers[number], place.forest, place.turn(number)
-        normed = layer.input_layernorm(rows)
+        normed = _normed(layer.input_layernorm, rows)
         queries = self._rotate(layer.self_attn.q_proj(normed), turn)
         own = self._rotate(layer.self_attn.k_proj(normed), turn), layer.self_attn.v_proj(normed)
         if number == 0:
@@ -101,7 +100,7 @@ class Forward:
     def _at_reads(self, number: int, rows: Tensor, place: "_Place") -> Tensor:
         """One layer at the reads, [E, H]."""
         layer, forest, turn = self._layers[number], place.forest, place.turn(number)
-        normed = layer.input_layernorm(rows)
+        normed = _normed(layer.input_layernorm, rows)
         own = self._rotate(layer.self_attn.k_proj(normed), turn), layer.self_attn.v_proj(normed)
         keys, values = (self._heads(torch.cat(pair)) for pair in zip(self._roots[number], own, strict=True))
         paths = forest.paths if number else forest.pair_paths(self.roots)
@@ -119,9 +118,7 @@ class Forward:
     def _place(self, rows: Tensor, forest: Forest) -> "_Place":
         # Prompts are short and positions many: each angle is computed once, and looked up.
         cos, sin = self._decoder.rotary_emb(rows, torch.arange(forest.length, device=rows.device)[None])
-        # The halves of a head are pairs: a turn adds to each half the other, to the first with its sign changed.
-        first, second = sin[0].chunk(2, dim=-1)
-        table = cos[0], torch.cat([-first, second], dim=-1)
+        table = cos[0].chunk(2, dim=-1)[0], sin[0].chunk(2, dim=-1)[0]
         pairs, nodes = (
             (F.embedding(at, table[0])[:, None], F.embedding(at, table[1])[:, None])
             for at in (forest.pair_positions, forest.positions)
@@ -133,10 +130,8 @@ class Forward:
         return projected.view(*projected.shape[:-1], -1, self._head_dim)
 
     def _rotate(self, projected: Tensor, turn: Turn) -> Tensor:
-        """Rotary position embedding (RoFormer, Su et al. 2021) of rows [R, heads * D] in LLaMA's layout."""
-        x = self._heads(projected)
-        first, second = x.chunk(2, dim=-1)
-        return torch.addcmul(x * turn[0], torch.cat([second, first], dim=-1), turn[1]).flatten(1)
+        """Rows [R, heads * D], turned to their positions."""
+        return rotate(self._heads(projected), turn).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -159,8 +154,13 @@ class _Place:
         return _Place(self.forest.to(device), pairs, nodes)
 
 
+def _normed(norm: Any, rows: Tensor) -> Tensor:
+    """RMSNorm in torch's own operation: the module's would go over the rows, in float32, six times on a GPU."""
+    return F.rms_norm(rows, (rows.shape[-1],), norm.weight, norm.variance_epsilon)
+
+
 def _rest(layer: Any, residual: Tensor, mixed: Tensor) -> Tensor:
     """The layer from its attention's output on, for rows [R, H] and [R, heads * D]."""
     hidden: Tensor = residual + layer.self_attn.o_proj(mixed)
-    output: Tensor = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+    output: Tensor = hidden + layer.mlp(_normed(layer.post_attention_layernorm, hidden))
     return output
