@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from trainer.answers import Answers, Ints
-from trainer.loops import compiled, in_parts
+from trainer.loops import compiled
 
 
 class Sampler:
@@ -29,12 +29,7 @@ class Sampler:
         """
         draws = torch.rand(len(rows), count, generator=generator, dtype=torch.float64).numpy()
         negatives = np.empty(draws.shape, dtype=np.int64)
-
-        def part(_: int, start: int, end: int) -> None:
-            some, known = slice(start, end), self.answers
-            _others(draws[some], rows[some], known.offsets, known.entities, self.entities, negatives[some])
-
-        in_parts(part, len(rows))
+        _others(draws, rows, self.answers.offsets, self.answers.entities, self.entities, negatives)
         return torch.from_numpy(negatives)
 
     def shared(self, rows: Ints, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
