@@ -118,7 +118,7 @@ class Forward:
     def _place(self, rows: Tensor, forest: Forest) -> "_Place":
         # Prompts are short and positions many: each angle is computed once, and looked up.
         cos, sin = self._decoder.rotary_emb(rows, torch.arange(forest.length, device=rows.device)[None])
-        table = cos[0].chunk(2, dim=-1)[0], sin[0].chunk(2, dim=-1)[0]
+        table = cos[0], sin[0].chunk(2, dim=-1)[0]
         pairs, nodes = (
             (F.embedding(at, table[0])[:, None], F.embedding(at, table[1])[:, None])
             for at in (forest.pair_positions, forest.positions)

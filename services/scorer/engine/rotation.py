@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 Turn = tuple[Tensor, Tensor]
-"""Cosines and sines of positions, [N, 1, D / 2] each: both halves of a head turn by the same angles."""
+"""Cosines of positions, [N, 1, D], and sines, [N, 1, D / 2]: both halves of a head turn by the same angles."""
 
 
 def rotate(x: Tensor, turn: Turn) -> Tensor:
@@ -32,8 +32,8 @@ class _Rotated(torch.autograd.Function):
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor, direction: int) -> Tensor:
-    turned = torch.empty_like(x, memory_format=torch.contiguous_format)
+    turned = x * cos
     (first, second), (to_first, to_second) = x.chunk(2, dim=-1), turned.chunk(2, dim=-1)
-    torch.mul(first, cos, out=to_first).addcmul_(second, sin, value=-direction)
-    torch.mul(second, cos, out=to_second).addcmul_(first, sin, value=direction)
+    to_first.addcmul_(second, sin, value=-direction)
+    to_second.addcmul_(first, sin, value=direction)
     return turned
