@@ -5,7 +5,6 @@ makes a [queries, candidates, dim] tensor on a CPU; on a GPU all but plain produ
 """
 
 from enum import Enum
-from functools import partial
 from typing import Any
 
 import torch
@@ -54,8 +53,9 @@ class Comparison(Enum):
         most = max(1, NUMBERS_AT_ONCE // max(1, index.shape[1] * query.shape[1]))
         parts = zip(query.split(most), index.split(most), strict=True)
         # Nothing here is random, and a GPU's generator is slow to ask for its state.
-        again = partial(checkpoint, self._gathered, use_reentrant=False, preserve_rng_state=False)
-        scores = [again(q, rows, i) for q, i in parts]
+        scores = [
+            checkpoint(self._gathered, q, rows, i, use_reentrant=False, preserve_rng_state=False) for q, i in parts
+        ]
         return torch.cat(scores) if scores else query.new_empty(index.shape)
 
     def _gathered(self, query: Tensor, rows: Tensor, index: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ def test_a_refusal_that_is_no_problem_document_keeps_its_status(status: int, bod
 
 
 def test_members_of_a_strange_document_cannot_clash_with_arguments() -> None:
-    document = Problem(type="t", title="t", status=404, detail="gone", self=1, args=2)  # type: ignore[call-arg]
+    document = Problem(type="t", title="t", status=404, detail="gone", self=1, args=2)  # type: ignore[call-arg]  # members that it lacks
     assert problem_from_response(404, document.model_dump_json().encode()).detail == "gone"
 
 

@@ -136,7 +136,7 @@ class Gate:
         self._arrived, self._passes = threading.Semaphore(0), threading.Semaphore(0)
         self._shut = False
         self.batches: list[list[Work]] = []
-        engine.run, engine.backward = self.run, self.backward  # type: ignore[method-assign]
+        engine.run, engine.backward = self.run, self.backward  # type: ignore[method-assign]  # until `remove`
 
     def run(self, works: Sequence[Work]) -> None:
         self._pass(list(works))
@@ -170,7 +170,7 @@ class Gate:
 
     def remove(self) -> None:
         self.open()
-        self._engine.run, self._engine.backward = self._run, self._backward  # type: ignore[method-assign]
+        self._engine.run, self._engine.backward = self._run, self._backward  # type: ignore[method-assign]  # its own
 
 
 class Served(httpx.Client):

@@ -14,7 +14,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     settings = Settings()
     assert (settings.model, settings.queue) == ("some/model", 3)
     with pytest.raises(ValidationError):
-        settings.queue = 4  # type: ignore[misc]
+        settings.queue = 4  # type: ignore[misc]  # frozen: what must fail
 
 
 def test_a_limit_that_makes_no_sense_is_refused() -> None:

@@ -63,7 +63,7 @@ class BlobsSuite(DatabaseSuite):
         assert self.files(place) == before
 
     def files(self, place: Place) -> set[str]:
-        """The blobs, temporary ones as well."""
+        """The blobs, temporary ones as well: each kind of place has its own way to list them."""
         raise NotImplementedError
 
     @pytest.mark.parametrize("failpoint", ["blob.written", "blob.synced", "blob.renamed"])

@@ -53,6 +53,7 @@ class DatabaseSuite:
 
     @pytest.fixture
     def place(self, tmp_path: Path) -> Place:
+        """Where the store is: each kind of store has its own."""
         raise NotImplementedError
 
     @pytest.fixture
