@@ -80,6 +80,11 @@ class ClientSummary(Strict):
     removed_by: Literal["operator", "client"] | None
     entities: int
     relations: int
+    shared_entities: int = Field(
+        description="Of its entities, those that another member holds too; 0 also for who is no member any more. A "
+        "member that shares nothing may have another shared key than the others, or other ids."
+    )
+    shared_relations: int = Field(description="Likewise, of the relations whose keys it told.")
     triples: dict[Literal["train", "valid", "test"], int]
     updates: int = Field(description="Accepted, over all trainings.")
     bytes: int = Field(description="Of these updates.")

@@ -10,7 +10,11 @@ from pathlib import Path
 import httpx
 
 from protocol.rounds import Rounds
+from tests.scorer.model.checkpoints import write
+from tests.scorer.model.hub import COMMIT, REPOSITORY
+from tests.scorer.model.hub import serve as hub
 from tests.scorer.serving import scorer
+from trainer.graph import write_folder
 from trainer.processes import LOOPBACK, Processes, free_port
 
 DOCS = Path(__file__).parents[2] / "docs" / "tutorial"
@@ -37,18 +41,27 @@ def shell(block: str, folder: Path, **environment: str) -> str:
     return done.stdout
 
 
+def serve(processes: Processes, block: str, folder: Path) -> str:
+    """Start the service of a block on a free port, as if in the folder; its address, once it is ready."""
+    settings, command = block.replace("\\\n", " ").split("uvicorn ")
+    given = dict(setting.split("=", 1) for setting in settings.split())
+    files = {name: str(folder / value) for name, value in given.items() if (folder / value).exists()}
+    own = {"COORDINATOR_DATA_DIR": str(folder / "state"), "HF_HOME": str(folder / "hub")}
+    port = free_port()
+    arguments = ["uvicorn", *command.split()[:-1], str(port)]
+    processes.start(f"service-{port}", arguments, own | given | files)
+    url = f"http://{LOOPBACK}:{port}"
+    processes.wait_ready(url, lambda: None)
+    return url
+
+
 def test_a_first_federation_then_your_own_graph(tmp_path: Path) -> None:
-    install, split, secrets, serve, start, join, ask, *llama = blocks("first-federation.md", "bash")
+    install, split, secrets, coordinate, start, join, ask, *llama = blocks("first-federation.md", "bash")
     assert install.split()[:2] == ["make", "install"]
-    port, scorer_port = free_port(), free_port()
-    here = {"TRAINER_COORDINATOR": f"http://{LOOPBACK}:{port}"}
     assert "client_2" in shell(split, tmp_path)
     shell(secrets, tmp_path)
-    settings = {name: str(tmp_path / path) for name, path in re.findall(r"(COORDINATOR_\w+)=(\S+)", serve)}
     with Processes(tmp_path / "logs") as processes:
-        arguments = serve[serve.index("uvicorn") :].replace("8001", str(port)).split()
-        processes.start("coordinator", arguments, settings | {"COORDINATOR_DATA_DIR": str(tmp_path / "state")})
-        processes.wait_ready(here["TRAINER_COORDINATOR"], lambda: None)
+        here = {"TRAINER_COORDINATOR": serve(processes, coordinate, tmp_path)}
         assert f"{here['TRAINER_COORDINATOR']}/#pass=" in shell(start, tmp_path, **here)
         shell(join, tmp_path, **here)
         for mode in ("isolation", "federation", "fusion"):
@@ -57,9 +70,8 @@ def test_a_first_federation_then_your_own_graph(tmp_path: Path) -> None:
         assert "distmult, fusion, test" in asked
         assert "rank" in asked
 
-        serve, *steps = [block.replace(":8000", f":{scorer_port}").replace("8000", str(scorer_port)) for block in llama]
-        processes.start("scorer", serve.split(), {})
-        processes.wait_ready(f"http://{LOOPBACK}:{scorer_port}", lambda: None)
+        scorer_url = serve(processes, llama[0], tmp_path)
+        steps = [step.replace("http://127.0.0.1:8000", scorer_url) for step in llama[1:]]
         started, asked = [shell(step, tmp_path, **here) for step in steps]
         assert "members already: client_" in started
         assert "llama, fusion, test" in asked
@@ -76,6 +88,36 @@ def test_a_first_federation_then_your_own_graph(tmp_path: Path) -> None:
         trainings = Rounds.model_validate_json(reply.content).trainings
         assert [each.phase for each in trainings] == ["finished"] * 3
     assert len(list((tmp_path / "dealt").glob("client_*/test.tsv"))) == 3
+
+
+def tiny_graphs(folder: Path) -> None:
+    """Three clients' graphs of a few triples, in the place of UMLS: each has a relation of its own."""
+    for number in range(3):
+        triples = [(f"e{i}", f"r{number}", f"e{(i + number + 1) % 12}") for i in range(12)]
+        write_folder(folder / f"client_{number}", {"train": triples, "valid": triples[:2], "test": triples[2:4]})
+
+
+def test_your_own_llama(tmp_path: Path) -> None:
+    """From a mirror, then from a folder; a training through it."""
+    _, _, secrets, coordinate, *_ = blocks("first-federation.md", "bash")
+    mirrored, copied, info, score, *training = blocks("own-llama.md", "bash")
+    write(tmp_path / "my-llama")
+    tiny_graphs(tmp_path / "data" / "umls")
+    shell(secrets, tmp_path)
+    with Processes(tmp_path / "logs") as processes:
+        here = {"TRAINER_COORDINATOR": serve(processes, coordinate, tmp_path)}
+        with hub(tmp_path / "my-llama") as mirror, Processes(tmp_path / "mirrored") as first:
+            asks = mirrored.replace("https://hf-mirror.com", mirror.endpoint)
+            url = serve(first, asks.replace("HuggingFaceTB/SmolLM2-135M", REPOSITORY), tmp_path)
+            told = json.loads(shell(info.replace("http://127.0.0.1:8000", url), tmp_path))
+        assert (told["model"], told["revision"]) == (REPOSITORY, COMMIT)
+
+        url = serve(processes, copied, tmp_path)
+        steps = [step.replace("http://127.0.0.1:8000", url) for step in (score, *training)]
+        scored, started, joined = [shell(step, tmp_path, **here) for step in steps]
+        assert len(json.loads(scored)["scores"]) == 1
+        assert f"{here['TRAINER_COORDINATOR']}/#pass=" in started
+        assert "fusion" in joined
 
 
 def test_scoring_from_a_notebook(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from trainer.reports import Report
 
 SHOWN_DIGITS = 12
 """Of a client's id in a table: enough to tell clients apart, and to name one."""
-_COUNTS = ("entities", "relations", "train", "updates", "bytes")
+_COUNTS = ("entities", "shared", "relations", "train", "updates")
 
 
 @dataclass(frozen=True)
@@ -129,13 +129,14 @@ def run_clients(console: Output, at: OperatorAt) -> None:
         clients = operator.clients().clients
     shown = Table()
     shown.add_column("client", min_width=SHOWN_DIGITS)
-    for column in ("name", "seen", *_COUNTS, "last round", "state"):
+    for column in ("name", "seen", *_COUNTS, "last", "state"):
         shown.add_column(column)
     for client in clients:
-        counts = (client.entities, client.relations, client.triples["train"], client.updates, client.bytes)
+        held = (client.entities, client.shared_entities, client.relations, client.triples["train"])
+        counts = map(str, (*held, client.updates))
         last = "" if client.last_round is None else str(client.last_round)
         seen = f"{client.seen:%Y-%m-%d %H:%M}"
-        shown.add_row(client.client[:SHOWN_DIGITS], Text(client.name), seen, *map(str, counts), last, _state(client))
+        shown.add_row(client.client[:SHOWN_DIGITS], Text(client.name), seen, *counts, last, _state(client))
     console.result([client.model_dump(mode="json") for client in clients], shown)
 
 

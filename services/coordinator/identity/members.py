@@ -7,8 +7,11 @@ from sqlalchemy import select
 from protocol.members import Clients, ClientSummary
 from services.coordinator.rounds.times import moment
 from services.coordinator.store import queries
+from services.coordinator.store.overlap import Shared
 from services.coordinator.store.schema import Client, Key
 from services.coordinator.store.store import Store
+
+NOTHING = Shared(entities=0, relations=0)
 
 
 def clients(store: Store) -> Clients:
@@ -21,6 +24,7 @@ def clients(store: Store) -> Clients:
         .order_by(Client.joined, Client.id)
     )
     with store.database.read() as session:
+        shared = store.overlap.of_members(session)
         return Clients(
             clients=[
                 ClientSummary(
@@ -33,6 +37,8 @@ def clients(store: Store) -> Clients:
                     removed_by=cast(Literal["operator", "client"] | None, client.removed_by),
                     entities=client.entities,
                     relations=client.relations,
+                    shared_entities=shared.get(client.id, NOTHING).entities,
+                    shared_relations=shared.get(client.id, NOTHING).relations,
                     triples={"train": client.train, "valid": client.valid, "test": client.test},
                     updates=updates or 0,
                     bytes=size or 0,

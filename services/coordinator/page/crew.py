@@ -1,5 +1,6 @@
 """Who has joined a federation, as the page lists them: what each is doing, and what it sent in one training."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -12,6 +13,7 @@ from services.coordinator.page.rounds import first_number
 from services.coordinator.rounds.times import moment
 from services.coordinator.rounds.views import Snapshot
 from services.coordinator.store import queries
+from services.coordinator.store.overlap import Shared
 from services.coordinator.store.schema import Client, EvaluationRow, Round, Selection, Training, Update
 
 Doing = Literal[
@@ -33,6 +35,8 @@ class CrewLine:
         late: It is to act, and half of the time until the deadline has passed, or the deadline was renewed.
         joined, seen: When it joined, and when its latest request came.
         entities, triples: It holds so many entities and training triples.
+        shared: Of the rows that the training shares, it holds so many that another member holds too; None for a past
+            training, and of who is no member any more.
         updates, bytes, last_round: Of the training's accepted updates; the round counts within the training.
         loss: Of the latest update.
         metrics: Of the latest version that it evaluated on its validation triples.
@@ -46,6 +50,7 @@ class CrewLine:
     seen: datetime
     entities: int
     triples: int
+    shared: int | None
     updates: int
     bytes: int
     last_round: int | None
@@ -53,8 +58,13 @@ class CrewLine:
     metrics: Metrics | None
 
 
-def crew(session: Session, training: Training | None, snapshot: Snapshot, now: float) -> list[CrewLine]:
-    """Who was drawn or sent anything in a training, and all members in the latest one, in the order of joining."""
+def crew(
+    session: Session, training: Training | None, snapshot: Snapshot, now: float, overlap: Mapping[str, Shared]
+) -> list[CrewLine]:
+    """Who was drawn or sent anything in a training, and all members in the latest one, in the order of joining.
+
+    `overlap` is what each member shares with the others.
+    """
     id_ = training.id if training else ""
     current = queries.last_round(session, id_) if training and snapshot.common.training == id_ else None
     overdue = current is not None and training is not None and _overdue(current, training, now)
@@ -79,6 +89,7 @@ def crew(session: Session, training: Training | None, snapshot: Snapshot, now: f
                 seen=moment(client.seen),
                 entities=client.entities,
                 triples=client.train,
+                shared=_shared(overlap.get(client.id), training) if is_latest else None,
                 updates=updates,
                 bytes=size,
                 last_round=last_round and last_round - first + 1,
@@ -112,6 +123,14 @@ def _ending(client: Client, training: Training, finished: float, silent: bool) -
     if client.joined > finished or client.seen < training.started or not client.test:
         return "member"
     return "unheard" if silent and client.seen < finished else "concluding"
+
+
+def _shared(overlap: Shared | None, training: Training | None) -> int | None:
+    """Of what the training shares, which is entities where there is none yet."""
+    if overlap is None:
+        return None
+    share = "entities" if training is None else training.fixed().share
+    return {"entities": overlap.entities, "relations": overlap.relations, "both": sum(overlap)}[share]
 
 
 def _overdue(current: Round, training: Training, now: float) -> bool:

@@ -102,7 +102,7 @@ def overview(store: Store, training: str | None = None, other: str | None = None
             trainings=list(summaries.values()),
             chosen=_chosen(session, chosen, summaries[chosen.id]) if chosen else None,
             other=_chosen(session, compared, summaries[compared.id]) if compared else None,
-            crew=crew(session, chosen, snapshot, store.clock()),
+            crew=crew(session, chosen, snapshot, store.clock(), store.overlap.of_members(session)),
         )
 
 

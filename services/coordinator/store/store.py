@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy import func, select, text
@@ -21,6 +21,7 @@ from services.coordinator.store.blobs import MARK, Blobs, update_name
 from services.coordinator.store.database import LOCK_SECONDS, Database
 from services.coordinator.store.folder import FolderBlobs
 from services.coordinator.store.migrations import Unknown, upgrade
+from services.coordinator.store.overlap import Overlap
 from services.coordinator.store.remote import RemoteBlobs
 from services.coordinator.store.schema import Client, Counter, Training, Update
 
@@ -41,6 +42,7 @@ class Store:
     database: Database
     blobs: Blobs
     clock: Clock
+    overlap: Overlap = field(default_factory=Overlap)
 
 
 def open_store(

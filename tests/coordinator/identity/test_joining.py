@@ -7,6 +7,7 @@ import pytest
 from protocol.members import KeyRotation
 from protocol.problems import Conflict, Forbidden, InvalidRequest, NotFound, Unauthorized
 from services.coordinator.identity.joining import join, leave, revoke, rotate
+from services.coordinator.identity.members import clients
 from services.coordinator.rounds.advance import advance
 from services.coordinator.rounds.audit import audit_log
 from services.coordinator.store import queries
@@ -50,6 +51,23 @@ def test_equal_keys_meet_in_one_row(local: Local) -> None:
         assert queries.row_count(session, "entities") == 3
         assert list(queries.client_rows(session, one.id, "entities")) == [0, 1]
         assert list(queries.client_rows(session, two.id, "entities")) == [2, 1]
+
+
+def test_how_many_rows_a_member_shares_with_others(local: Local) -> None:
+    one = Member("one", ["x", "y"], relations=["r", "s"])
+    two, odd = Member("two", ["z", "y", "x"], relations=["s"]), Member("odd", ["another shared key's x"])
+
+    def shared() -> dict[str, tuple[int, int]]:
+        return {each.name: (each.shared_entities, each.shared_relations) for each in clients(local.store).clients}
+
+    local.join(one)
+    assert shared() == {"one": (0, 0)}
+    local.join(two, odd)
+    assert shared() == {"one": (2, 1), "two": (2, 1), "odd": (0, 0)}
+    local.join(Member("odd", ["y", "q"]))  # what it holds has changed
+    assert shared() == {"one": (2, 1), "two": (2, 1), "odd": (1, 0)}
+    leave(local.store, two.id)
+    assert shared() == {"one": (1, 0), "two": (0, 0), "odd": (1, 0)}
 
 
 def test_rows_have_no_gaps_when_many_join_at_once(local: Local) -> None:

@@ -195,6 +195,20 @@ def test_who_died_in_a_former_training_is_not_waited_for_at_the_end(local: Local
     assert (found.concluded, found.to_conclude) == (0, 1)
 
 
+def test_what_a_member_shares_is_of_what_the_training_shares(local: Local) -> None:
+    one, two = Member("one", ["x", "y"], relations=["r", "s"]), Member("two", ["x", "y"], relations=["s"])
+    local.join(one, two)
+    for share, expected in (("entities", 2), ("relations", 1), ("both", 3)):
+        dense = {"relation_dim": 4} if share != "entities" else {}
+        local.start(clients=2, share=share, **dense)
+        assert [each.shared for each in overview(local.store).crew] == [expected] * 2
+        stop_training(local.store)
+    leave(local.store, two.id)
+    assert {each.name: each.shared for each in overview(local.store).crew} == {"one": 0, "two": None}
+    first = overview(local.store).trainings[-1].training
+    assert [each.shared for each in overview(local.store, first).crew] == [None] * 2
+
+
 def test_rounds_count_within_a_training(local: Local) -> None:
     crowd = members(2, 2)
     local.join(*crowd)

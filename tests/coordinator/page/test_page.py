@@ -141,6 +141,17 @@ def test_a_refusal_names_the_field(operator: Page, server: Server) -> None:
     assert server.view().phase == "idle"
 
 
+def test_a_client_with_another_shared_key_stands_out(operator: Page, server: Server) -> None:
+    crowd = [Member("one", ["x", "y"]), Member("two", ["x", "y", "z"]), Member("odd", ["x under another key"])]
+    server.join(*crowd)
+    shared = [operator.locator(f"#client-{each.id} td").nth(9) for each in crowd]
+    expect(shared[2]).to_have_text("none")
+    expect(shared[0]).to_have_text("2")
+    expect(shared[1]).to_have_text("2")
+    expect(operator.locator(".alone")).to_have_count(1)
+    screenshot(operator, "shares-nothing")
+
+
 def test_what_a_client_calls_itself_is_text(operator: Page, server: Server) -> None:
     names = ["<img src=x onerror=window.hacked=1>", '"><script>window.hacked=1</script>']
     crowd = [Member(name, ["e1", "e2"]) for name in names]

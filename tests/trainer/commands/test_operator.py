@@ -33,7 +33,8 @@ def round_summary(number: int) -> RoundSummary:
 
 def client(number: int, **changes: object) -> ClientSummary:
     said = {"client": IDS[number], "name": f"clinic [{number}]", "key": IDS[number], "joined": WHEN, "seen": WHEN}
-    said |= {"removed": None, "removed_by": None, "entities": 135, "relations": 0, "updates": 7, "bytes": 4711}
+    said |= {"removed": None, "removed_by": None, "entities": 135, "shared_entities": 128, "updates": 7, "bytes": 4711}
+    said |= {"relations": 0, "shared_relations": 0}
     said |= {"triples": {"train": 800, "valid": 100, "test": 90}, "last_round": 12}
     return ClientSummary.model_validate(said | changes)
 
@@ -175,7 +176,7 @@ def test_clients_are_listed_with_what_they_did(operate: Operate) -> None:
     run = operate("coordinator", "clients")
     first, second = [re.split(r"\s*│\s*", line)[1:-1] for line in run.stdout.splitlines() if "clinic" in line]
     assert first[0] == IDS[0][:12]
-    assert first[1:2] + first[3:] == ["clinic [0]", "135", "0", "800", "7", "4711", "12", "member"]
+    assert first[1:2] + first[3:] == ["clinic [0]", "135", "128", "0", "800", "7", "12", "member"]
     assert second[-1] == "has left"
     listed = json.loads(operate("coordinator", "clients", "--json").stdout)
     assert ClientSummary.model_validate(listed[0]) == client(0)
