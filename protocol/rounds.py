@@ -31,7 +31,10 @@ class RoundView(Strict):
     rounds_done: int = Field(0, description="Rounds of this training that have closed.")
     best_version: int | None = Field(None, description="Version with the best validation MRR so far.")
     best_mrr: float | None = None
-    clients: int = Field(description="Clients that have joined.")
+    clients: int = Field(
+        description="Members that hold rows of what the training shares, and so can take part; all of them where there "
+        "is no training."
+    )
     settings: TrainingSettings | None = None
 
 

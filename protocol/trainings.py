@@ -67,6 +67,10 @@ class ScorerIdentity(Strict):
     )
 
 
+LONGEST_DEADLINE = 7 * 86_400.0
+"""Seconds."""
+
+
 class LocalSettings(LlamaForm):
     """How every client trains on its own graph."""
 
@@ -99,7 +103,7 @@ class LocalSettings(LlamaForm):
         "have it always.",
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="On entity and relation vectors and on the query's state.")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Of `cross_entropy`.")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Of `cross_entropy`, with the readout `state`.")
     negatives: int = Field(
         256, ge=1, le=1 << 16, description="Sampled a positive, for the other two losses, and with readouts of triples."
     )
@@ -117,6 +121,8 @@ class LocalSettings(LlamaForm):
             raise ValueError("optimizer: `cross_entropy` reads every row in every step; use `adam`, or a sampled loss")
         if self.reciprocal and self.readout != "state":
             raise ValueError(f"reciprocal: the readout `{self.readout}` scores a triple whichever side is asked for")
+        if self.label_smoothing and self.readout != "state":
+            raise ValueError(f"label_smoothing: with the readout `{self.readout}` the scorer has the loss, without it")
         return self
 
 
@@ -170,7 +176,10 @@ class TrainingSettings(Strict):
         3, ge=1, le=1_000, description="Deadlines in a row below the quorum, after which the training pauses."
     )
     deadline_seconds: float = Field(
-        600.0, gt=0, le=7 * 86_400, description="Of each phase of a round; renewed below the quorum and on resuming."
+        600.0,
+        gt=0,
+        le=LONGEST_DEADLINE,
+        description="Of each phase of a round; renewed below the quorum and on resuming.",
     )
     rounds: int = Field(100, ge=1, le=1_000_000, description="At most so many rounds.")
     evaluate_every: int = Field(

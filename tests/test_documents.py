@@ -76,7 +76,7 @@ def test_every_setting_is_in_the_settings_page() -> None:
 
 def test_the_example_env_file_lists_what_compose_takes_with_its_defaults() -> None:
     compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-    taken = dict(re.findall(r"\$\{(\w+):-((?:\$\{[^}]*\}|[^}])*)\}", compose))
+    taken = dict(re.findall(r"\$\{(\w+):?-((?:\$\{[^}]*\}|[^}])*)\}", compose))
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
     listed = dict(re.findall(r"^(\w+)=(.*)$", example, re.MULTILINE))
     # The build argument has its default in the Dockerfile.

@@ -17,7 +17,8 @@ from typing import Self
 
 import httpx
 
-START_SECONDS = 120.0
+START_SECONDS = 1800.0
+"""A service may have to download a large model first; one that ends is noticed at once."""
 STOP_SECONDS = 10.0
 LOOPBACK = "127.0.0.1"
 _OURS = ("COORDINATOR_", "SCORER_", "TRAINER_")

@@ -68,6 +68,12 @@ def write_texts(folder: Path, texts: Texts, entities: Iterable[str], relations: 
                 file.writelines(_line(one, known[one]) for one in own)
 
 
+def remove_texts(folder: Path) -> None:
+    """Remove what `write_texts` has written there."""
+    for name in _FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
 def _read(path: Path) -> dict[str, Text]:
     texts: dict[str, Text] = {}
     for number, line in lines_of(path) if path.is_file() else ():

@@ -156,14 +156,16 @@ class Local:
         file = self.store.blobs.temporary()
         file.write_bytes(body)
         try:
-            return accept_update(self.store, member.id, number, admitted, file, digest)
+            return accept_update(self.store, member.id, member.signer.key_id, number, admitted, file, digest)
         finally:
             file.unlink(missing_ok=True)
 
     def report(self, member: Member, mrr: float, **kind: object) -> None:
         number = self.view().round
         assert number is not None
-        accept_evaluation(self.store, member.id, number, evaluation(mrr, member.triples["valid"], **kind))
+        accept_evaluation(
+            self.store, member.id, member.signer.key_id, number, evaluation(mrr, member.triples["valid"], **kind)
+        )
         advance(self.store)
 
     def pass_time(self, seconds: float) -> None:

@@ -24,6 +24,8 @@ SCORER = {"model": "embedded", "revision": "abc", "dtype": "float32", "query_has
         ({"interaction": "transe", "local": {"learning_rate": 0}}, "local.learning_rate"),
         ({"interaction": "transe", "local": {"dropout": 1}}, "local.dropout"),
         ({"interaction": "transe", "deadline": 60}, "deadline"),
+        ({"interaction": "transe", "deadline_seconds": 604_801}, "deadline_seconds"),
+        ({"interaction": "llama", "local": {"readout": "verdict", "label_smoothing": 0.1}}, "local"),
         ({"interaction": "transe", "tie_tolerance": 1.0}, "tie_tolerance"),
         ({"interaction": "transe", "tie_tolerance": -0.001}, "tie_tolerance"),
         ({"interaction": "transe", "tie_tolerance": float("nan")}, "tie_tolerance"),

@@ -29,6 +29,15 @@ def test_an_unknown_name_says_what_would_do() -> None:
         read_dataset("umlz")
 
 
+def test_a_data_set_that_pykeen_cannot_give_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(dataset: str) -> None:
+        raise ModuleNotFoundError("Need to pip install ogb to use this dataset")
+
+    monkeypatch.setattr("pykeen.datasets.get_dataset", lacking)
+    with pytest.raises(DataError, match=r"umls: PyKEEN could not read or download this data set \(Need to pip"):
+        read_dataset("umls")
+
+
 def test_a_missing_folder_is_not_looked_up_as_a_data_set(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="umls: there is no such folder"):
         read_dataset(str(tmp_path / "umls"))

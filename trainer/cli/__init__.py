@@ -103,7 +103,7 @@ def run_program(call: Callable[[], object]) -> NoReturn:
     except EXPECTED as error:
         _fail(error)
     except ValidationError as error:
-        _fail(InvalidRequest.from_validation(error))
+        _fail(UsageError(InvalidRequest.from_validation(error).detail.removeprefix("body: ")))
     sys.exit(0)
 
 

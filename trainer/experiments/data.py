@@ -10,7 +10,7 @@ from trainer.experiments.schema import DataChoice, Experiment
 from trainer.graph import DataError, Graph, write_folder
 from trainer.split import deal
 from trainer.statistics import entities_of, relations_of
-from trainer.texts import Texts, write_texts
+from trainer.texts import Texts, remove_texts, write_texts
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ def clients_of(experiment: Experiment, base: Path, out: Path) -> dict[tuple[str,
             found |= {(name, seed): clients for seed in experiment.seeds}
             continue
         path = base / str(choice.dataset)
-        source = str(path if path.exists() else choice.dataset)
+        is_name = path.parent == base and not path.exists()
+        source = str(choice.dataset if is_name else path)
         graph, texts = read_dataset(source), texts_of(source)
         for seed in experiment.seeds:
             found[name, seed] = _dealt(graph, texts, choice, seed, out / f"{name}-seed{seed}")
@@ -80,6 +81,7 @@ def _dealt(graph: Graph, texts: Texts, choice: DataChoice, seed: int, out: Path)
     folders = []
     for number, parts in enumerate(deal(graph, choice.split.clients, seed, choice.split.by, choice.split.skew)):
         folders.append(out / f"client_{number}")
+        remove_texts(folders[-1])  # of a former deal, whose source had some
         write_folder(folders[-1], parts)
         write_texts(folders[-1], texts, sorted(entities_of(parts)), sorted(relations_of(parts)))
     return Clients.of(folders)

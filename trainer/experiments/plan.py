@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from protocol.problems import InvalidRequest
 from protocol.rounds import Mode
-from protocol.trainings import TrainingSettings
+from protocol.trainings import LONGEST_DEADLINE, TrainingSettings
 from trainer.devices import usable_device
 from trainer.experiments.data import Clients
 from trainer.experiments.schema import Experiment, Variant
@@ -116,8 +116,9 @@ def _settings(name: str, variant: Variant, seed: int, clients: int, scorer: Remo
     given = variant.settings()
     local = given.pop("local", {})
     # All that a round asks are waited for, unless the variant says otherwise: who is slow would else decide the result.
+    # A client that ends is noticed without a deadline.
     asked = math.ceil(given.get("fraction", 1.0) * clients - 1e-9)  # as the coordinator reckons
-    given = {"quorum": asked} | given | {"seed": seed, "clients": clients}
+    given = {"quorum": asked, "deadline_seconds": LONGEST_DEADLINE} | given | {"seed": seed, "clients": clients}
     asked_of = scorer if variant.interaction == "llama" else None
     try:
         return wanted_training(variant.interaction, given, local, variant.preset).settings(asked_of)

@@ -21,15 +21,15 @@ def read_experiment(file: Path) -> Experiment:
     try:
         text = file.read_text(encoding="utf-8")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_repeated(file, root)
         content = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: cannot be read ({error})") from error
     except yaml.MarkedYAMLError as error:
         line = f"{error.problem_mark.line + 1}:" if error.problem_mark else ""
         raise UsageError(f"{file}:{line} is not YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, an alias of what it stands in
         raise UsageError(f"{file}: is not YAML ({str(error).splitlines()[0]})") from error
-    _refuse_repeated(file, root)
     if not isinstance(content, dict):
         raise UsageError(f"{file}: should hold `name`, `data` and `variants`")
     try:

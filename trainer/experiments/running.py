@@ -10,9 +10,10 @@ from pathlib import Path
 
 from protocol.members import ClientSummary
 from protocol.rounds import Mode, RoundSummary
-from protocol.trainings import TrainingSettings, model_tensors
+from protocol.trainings import model_tensors
 from trainer.clients.coordinator import Coordinator
 from trainer.clients.service import Service
+from trainer.dataset import read_dataset
 from trainer.experiments import secrets
 from trainer.experiments.job import Job
 from trainer.experiments.plan import Run
@@ -100,7 +101,7 @@ class Work:
             self.say(f"{self.run.label}: watch it at {operator.page()[0]}")
             clients = [self._join(url, name, folder) for name, folder in self.run.clients.folders.items()]
             self.processes.wait_all(clients, _Pauses(operator, self.tick).look)
-            training = _training(operator, self.run.settings)
+            training = _training(operator, self.run)
         files = sorted(self.folder.glob("homes/*/*/*/results.json"))
         return training, [result for file in files for result in read_results(file)]
 
@@ -146,7 +147,7 @@ class _Pauses:
                 raise ProcessFailed(f"the training is paused: {paused}")
 
 
-def _training(operator: Coordinator, settings: TrainingSettings) -> Training:
+def _training(operator: Coordinator, run: Run) -> Training:
     pages = list(operator.history(None))
     (summary,) = pages[0].trainings
     rounds = sorted((each for page in pages for each in page.rounds), key=lambda each: each.round)
@@ -157,7 +158,7 @@ def _training(operator: Coordinator, settings: TrainingSettings) -> Training:
         rounds=summary.rounds_done,
         best_round=None if summary.best_version is None else summary.best_version - 1,
         history=history,
-        clients=[_client(member, settings, evaluated) for member in members],
+        clients=[_client(member, run, evaluated) for member in members],
     )
 
 
@@ -168,12 +169,14 @@ def _round(summary: RoundSummary) -> RoundRecord:
     )
 
 
-def _client(member: ClientSummary, settings: TrainingSettings, evaluated: int) -> ClientRecord:
-    tensors = model_tensors(settings, member.entities, member.relations).values()
+def _client(member: ClientSummary, run: Run, evaluated: int) -> ClientRecord:
+    # The coordinator knows of the rows that are shared alone.
+    tensors = model_tensors(run.settings, member.entities, member.relations).values()
+    graph = read_dataset(str(run.clients.folders[member.name]))
     return ClientRecord(
         client=member.name,
-        entities=member.entities,
-        relations=member.relations,
+        entities=len(graph.entities),
+        relations=len(graph.relations),
         triples=dict(member.triples),
         sent=member.bytes,
         received=(member.updates + evaluated) * sum(spec.nbytes for spec in tensors),

@@ -20,12 +20,15 @@ Tracker = Literal["mlflow", "wandb"]
 SCORER_SETTINGS = """
     backend model revision dtype device device_map quantization cache_dir random_seed random_hidden random_layers
     random_heads random_key_value_heads random_intermediate templates description_tokens workers threads batch_tokens
-    merge keep_seconds keep_bytes api_key api_key_file max_body_bytes body_seconds max_prompts max_slots
+    merge keep_seconds keep_bytes max_body_bytes body_seconds max_prompts max_slots
     max_vectors_per_slot max_prompt_tokens max_call_tokens queue openai_base_url openai_api_key openai_api_key_file
     openai_concurrency openai_retries openai_timeout openai_candidates openai_input_price openai_output_price
     openai_max_cost
 """
-"""What a scorer reads of its environment, in small letters: it takes no notice of other variables."""
+"""What a scorer reads of its environment, in small letters: it takes no notice of other variables.
+
+A key of its own is missing: the scorer is for this experiment alone, and listens on loopback.
+"""
 
 
 def _known(variable: str) -> str:
@@ -141,14 +144,12 @@ class Experiment(Strict):
         return self
 
     def variant(self, name: str) -> Variant:
-        """A variant, with the defaults where it says nothing."""
-        defaults, given = (
-            each.model_dump(exclude_unset=True, exclude_none=True) for each in (self.defaults, self.variants[name])
-        )
+        """A variant, with the defaults where it says nothing; its `null` takes back what they say."""
+        defaults, given = (each.model_dump(exclude_unset=True) for each in (self.defaults, self.variants[name]))
         return Variant.model_validate(_over(defaults, given))
 
 
 def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     merged = below | above
-    nested = [name for name in below.keys() & above.keys() if isinstance(above[name], dict)]
+    nested = [name for name in above if isinstance(above[name], dict) and isinstance(below.get(name), dict)]
     return merged | {name: _over(below[name], above[name]) for name in nested}

@@ -1,5 +1,7 @@
 """PyKEEN's data sets, by name: small ones ship inside its package, others are downloaded by it."""
 
+import tarfile
+import zipfile
 from collections.abc import Mapping
 
 from trainer.graph import SPLITS, DataError, Named
@@ -26,10 +28,13 @@ def read_pykeen(name: str) -> Mapping[str, list[Named]]:
     try:
         dataset = get_dataset(dataset=name)
         factories = dict(zip(SPLITS, (dataset.training, dataset.validation, dataset.testing), strict=True))
-        return {
+        found = {
             split: [(str(h), str(r), str(t)) for h, r, t in factory.label_triples(factory.mapped_triples)]
             for split, factory in factories.items()
             if isinstance(factory, TriplesFactory)
         }
-    except OSError as error:
+    except (OSError, ImportError, ValueError, zipfile.BadZipFile, tarfile.TarError) as error:
         raise DataError(f"{name}: PyKEEN could not read or download this data set ({error})") from error
+    if "train" not in found:
+        raise DataError(f"{name}: PyKEEN has this data set without the names of entities, by which clients meet")
+    return found

@@ -11,7 +11,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from protocol.members import JoinReply, JoinRequest, KeyRotation
-from protocol.problems import Conflict, Forbidden, InvalidRequest, NotFound, Unauthorized
+from protocol.problems import Conflict, Forbidden, InvalidRequest, NotFound
 from protocol.signatures import proves, public_bytes, thumbprint
 from services.coordinator.store import queries
 from services.coordinator.store.queries import Kind
@@ -33,14 +33,15 @@ def join(store: Store, request: JoinRequest) -> JoinReply:
     public = public_key(request.public_key)
     key_id = thumbprint(public)
     digest = hashlib.sha256("\n".join([*request.entities, "", *request.relations]).encode()).hexdigest()
+    with store.database.read() as session:  # before rows are made, which are never taken back
+        _returning(session, key_id, digest)
     entity_rows = _global_rows(store, "entities", request.entities)
     relation_rows = _global_rows(store, "relations", request.relations)
     with store.database.write() as session:
         now = store.clock()
-        known = session.get(Key, key_id)
-        client = _returning(session, known) if known else Client(id=key_id, joined=now, keys_digest="")
+        known = _returning(session, key_id, digest)
+        client = known or Client(id=key_id, joined=now, keys_digest="")
         if client.keys_digest != digest:
-            _may_change(session, client)
             client.keys_digest, client.entity_rows, client.relation_rows = digest, entity_rows, relation_rows
             client.entities, client.relations = len(request.entities), len(request.relations)
         client.name, client.seen = request.name, now
@@ -56,19 +57,25 @@ def join(store: Store, request: JoinRequest) -> JoinReply:
         return JoinReply(client=client.id)
 
 
-def _returning(session: Session, key: Key) -> Client:
+def _returning(session: Session, key_id: str, digest: str) -> Client | None:
+    """The client whose key it is, None for a new one; raises where it may not join, or not with these rows now."""
+    key = session.get(Key, key_id)
+    if key is None:
+        return None
     client = session.get_one(Client, key.client)
     if client.removed_by == "operator":
         raise Forbidden(f"client {client.id} was removed by an operator; a new key needs a new invitation")
     if key.ended is not None:
         raise Forbidden(f"client {client.id} has replaced this key; join with the present one")
+    if client.keys_digest != digest:
+        _may_change(session, client)
     return client
 
 
 def _may_change(session: Session, client: Client) -> None:
     """Raise where a training runs with what the client held: its updates are in the order of that."""
     training = queries.latest_training(session)
-    if client.keys_digest and training is not None and training.finished is None:
+    if training is not None and training.finished is None:
         raise Conflict(
             f"what client {client.id} holds has changed, and training {training.id} runs with what it held; join again "
             "when that has finished",
@@ -122,8 +129,7 @@ def rotate(store: Store, client: str, rotation: KeyRotation, signed_by: str) -> 
         present = queries.present_key(session, client)
         if present.id == thumbprint(public):
             return JoinReply(client=client)
-        if present.id != signed_by:
-            raise Unauthorized("this key was replaced by another one; sign with that", key=signed_by)
+        queries.check_key(session, client, signed_by)
         if session.get(Key, thumbprint(public)) is not None:
             raise Conflict("this key is, or was, a client's key already; make a new one")
         present.ended = now

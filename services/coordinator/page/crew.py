@@ -109,8 +109,8 @@ def _doing(
         return "member"
     if training.finished is not None:
         return "concluded" if concluded else _ending(client, training, training.finished, silent)
-    if client.id not in snapshot.selected:
-        return "waiting"
+    if client.id not in snapshot.selected or (snapshot.common.phase == "evaluating" and not client.valid):
+        return "waiting"  # the latter has nothing to rank
     if client.id in snapshot.answered:
         return "sent"
     if silent and client.seen < current.opened:
@@ -134,7 +134,8 @@ def _shared(overlap: Shared | None, training: Training | None) -> int | None:
 
 
 def _overdue(current: Round, training: Training, now: float) -> bool:
-    return current.attempt > 1 or now > current.deadline - training.fixed().deadline_seconds / 2
+    half = current.deadline - training.fixed().deadline_seconds / 2
+    return training.finished is None and (current.attempt > 1 or now > half)
 
 
 def _concluded(session: Session, training: Training | None) -> set[str]:

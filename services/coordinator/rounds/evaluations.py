@@ -11,8 +11,10 @@ from services.coordinator.store.schema import Client, EvaluationRow, Round, Sele
 from services.coordinator.store.store import Store
 
 
-def accept_evaluation(store: Store, client: str, number: int, evaluation: Evaluation) -> tuple[EvaluationReceipt, bool]:
-    """Store a client's metrics of version `number`, once a mode and split.
+def accept_evaluation(
+    store: Store, client: str, key: str, number: int, evaluation: Evaluation
+) -> tuple[EvaluationReceipt, bool]:
+    """Store a client's metrics of version `number`, once a mode and split; `key` signed the request.
 
     Returns:
         The receipt, and whether the evaluation is new rather than a repetition.
@@ -21,16 +23,18 @@ def accept_evaluation(store: Store, client: str, number: int, evaluation: Evalua
         Conflict: The version is neither being evaluated nor the best of a finished training, or other metrics stand.
         InvalidRequest: It ranked more triples than it joined with, or lacks the side that chooses versions.
         Forbidden: The client joined after the evaluation began, or after the training was finished.
+        Unauthorized: The key was replaced while the body came: who stole it is too late.
     """
     content = evaluation.model_dump_json()
-    key = (number, client, evaluation.mode, evaluation.split)
+    place = (number, client, evaluation.mode, evaluation.split)
     with store.database.write() as session:
+        queries.check_key(session, client, key)
         member = session.get_one(Client, client)
         holds = member.valid if evaluation.split == "valid" else member.test
         if evaluation.triples > holds:
             weigh = f"{evaluation.triples}; this client joined with {holds} {evaluation.split} triples, which weigh it"
             raise InvalidRequest.of("triples", weigh)
-        standing = session.get(EvaluationRow, key)
+        standing = session.get(EvaluationRow, place)
         if standing is None:
             _admit(session, client, number, evaluation)
             session.add(

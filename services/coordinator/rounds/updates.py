@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from protocol.problems import Conflict, Forbidden, InvalidRequest
+from protocol.problems import Conflict, Forbidden, InvalidRequest, Unauthorized
 from protocol.rounds import UpdateHeader, UpdateReceipt
 from protocol.tensor_files import open_tensors
 from protocol.tensors import TensorSpec
@@ -71,13 +71,14 @@ def admission(store: Store, client: str, number: int) -> Admission:
 
 
 def accept_update(
-    store: Store, client: str, number: int, admitted: Admission, file: Path, digest: str
+    store: Store, client: str, key: str, number: int, admitted: Admission, file: Path, digest: str
 ) -> tuple[UpdateReceipt, bool]:
     """Store a client's update of a round.
 
     Args:
         store: Where.
         client: Its id.
+        key: With which it signed the request.
         number: Of the round.
         admitted: As `admission` said before the body was read.
         file: The body, a temporary file of the store's blobs: safetensors of `protocol.trainings.update_tensors`, with
@@ -91,6 +92,7 @@ def accept_update(
         Conflict: The round is not the one in training (any more), or another update of the client stands.
         Forbidden: The client was not selected.
         InvalidRequest: A tensor or the message is not as the training fixed it; it is named.
+        Unauthorized: The key was replaced while the body came: who stole it is too late.
         OSError: It cannot be kept.
     """
     header = _check(file, admitted)
@@ -101,11 +103,12 @@ def accept_update(
         if receipt := _receipt(session, client, number, digest):
             return receipt, False
         _admit(session, client, number)
+        queries.check_key(session, client, key)
     store.blobs.keep_update(name, file)
     failpoint("update.stored")
     try:
-        receipt, new = _commit(store, client, number, digest, header, size)
-    except (Conflict, Forbidden):
+        receipt, new = _commit(store, client, key, number, digest, header, size)
+    except (Conflict, Forbidden, Unauthorized):
         store.blobs.drop_update(name)
         raise
     failpoint("update.committed")
@@ -113,13 +116,14 @@ def accept_update(
 
 
 def _commit(
-    store: Store, client: str, number: int, digest: str, header: UpdateHeader, size: int
+    store: Store, client: str, key: str, number: int, digest: str, header: UpdateHeader, size: int
 ) -> tuple[UpdateReceipt, bool]:
     """Let the database speak of an update whose blob stands."""
     with store.database.write() as session:
         if receipt := _receipt(session, client, number, digest):
             return receipt, False
         _admit(session, client, number)
+        queries.check_key(session, client, key)
         now = store.clock()
         row = Update(round=number, client=client, digest=digest, size=size, received=now)
         row.triples, row.loss = header.triples, header.loss

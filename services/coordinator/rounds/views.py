@@ -67,11 +67,11 @@ class Views:
 
 def take(session: Session) -> Snapshot:
     """The snapshot of a session's state."""
-    event, clients = queries.event(session), queries.client_count(session)
-    training = queries.latest_training(session)
+    event, training = queries.event(session), queries.latest_training(session)
     if training is None:
+        members = queries.client_count(session)
         idle = RoundView(
-            event=event, training=None, phase="idle", round=None, selected=False, answered=False, clients=clients
+            event=event, training=None, phase="idle", round=None, selected=False, answered=False, clients=members
         )
         return Snapshot(idle)
     current = queries.last_round(session, training.id)
@@ -88,7 +88,7 @@ def take(session: Session) -> Snapshot:
         rounds_done=training.rounds_done,
         best_version=training.best_version,
         best_mrr=training.best_mrr,
-        clients=clients,
+        clients=queries.able_count(session, training.fixed()),
         settings=training.fixed(),
     )
     if open_ is None or training.paused is not None:

@@ -21,8 +21,8 @@ from services.coordinator.store.store import Store
 
 MAX_JSON_BYTES = 1 << 20
 """Of the bodies whose size does not grow with a client's graph."""
-MAX_JOIN_BYTES = 96 << 20
-"""Of joining with as many keys as a message may hold."""
+MAX_JOIN_BYTES = 136 << 20
+"""Of joining with as many keys as a message may hold: two million, of 67 bytes each in JSON."""
 LARGEST = (1 << 63) - 1
 """The databases' largest integer."""
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"

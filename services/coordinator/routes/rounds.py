@@ -10,7 +10,7 @@ from protocol.rounds import Evaluation, EvaluationReceipt, Rounds, RoundView, Up
 from protocol.tensors import MEDIA_TYPE as SAFETENSORS
 from services.coordinator import openapi
 from services.coordinator.identity.callers import ClientDep, MemberDep
-from services.coordinator.identity.gate import claimed_digest, signed_body
+from services.coordinator.identity.gate import claimed_digest, signed_body, signing_key
 from services.coordinator.metrics import Metrics
 from services.coordinator.rounds.evaluations import accept_evaluation
 from services.coordinator.rounds.history import rounds_history
@@ -101,7 +101,8 @@ async def put_update(
             await receive_body(request, incoming.take, limit, settings.body_seconds)
             if await incoming.end() != digest:
                 raise Unauthorized("the body is not the one that was signed; sign what is sent, and send it again")
-        receipt, new = await run_in_threadpool(accept_update, store, client, number, admitted, file, digest.hex())
+        sender = client, signing_key(request)
+        receipt, new = await run_in_threadpool(accept_update, store, *sender, number, admitted, file, digest.hex())
     finally:
         file.unlink(missing_ok=True)
     response.status_code = 201 if new else 200
@@ -131,7 +132,7 @@ async def put_evaluation(
     """The client's metrics of version `number`, while it is evaluated or as the best of a finished training."""
     media_type(request, [JSON])
     evaluation = parse_json(Evaluation, await signed_body(request, MAX_JSON_BYTES, settings.body_seconds))
-    receipt, new = await run_in_threadpool(accept_evaluation, store, client, number, evaluation)
+    receipt, new = await run_in_threadpool(accept_evaluation, store, client, signing_key(request), number, evaluation)
     response.status_code = 201 if new else 200
     worker.kick()
     return receipt

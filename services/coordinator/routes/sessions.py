@@ -9,11 +9,13 @@ from services.coordinator.identity.callers import OperatorDep
 from services.coordinator.identity.gate import Gate
 from services.coordinator.identity.sessions import COOKIE, new_pass
 from services.coordinator.rounds.times import moment
-from services.coordinator.routes.common import GUARDED, MAX_JSON_BYTES, SettingsDep, StoreDep
+from services.coordinator.routes.common import GUARDED, SettingsDep, StoreDep
 from services.openapi import problems
 from services.web import JSON, media_type, parse_json, read_body
 
 router = APIRouter(tags=["page"])
+MAX_SIGN_IN_BYTES = 8 << 10
+"""Of a token in JSON, from whoever asks."""
 SIGNING_IN = (Unauthorized, InvalidRequest, TooSlow, BodyTooLarge, WrongMediaType)
 
 
@@ -27,7 +29,7 @@ SIGNING_IN = (Unauthorized, InvalidRequest, TooSlow, BodyTooLarge, WrongMediaTyp
 async def sign_in(request: Request, response: Response, settings: SettingsDep) -> SessionReply:
     """Trade the operators' token, or a viewer's pass, for a session in a cookie."""
     media_type(request, [JSON])
-    body = parse_json(SignIn, await read_body(request, MAX_JSON_BYTES, settings.body_seconds))
+    body = parse_json(SignIn, await read_body(request, MAX_SIGN_IN_BYTES, settings.body_seconds))
     gate: Gate = request.app.state.gate
     session = gate.sessions.open(body.token.get_secret_value())
     proxied = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip()

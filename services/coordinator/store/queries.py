@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Select, func, select, update
 from sqlalchemy.orm import Session
 
-from protocol.problems import NotFound
+from protocol.problems import NotFound, Unauthorized
 from protocol.rounds import Evaluation
 from protocol.trainings import TrainingSettings
 from services.coordinator.store.schema import (
@@ -133,6 +133,16 @@ def client_rows(session: Session, client: str, kind: Kind) -> NDArray[np.int64]:
 def present_key(session: Session, client: str) -> Key:
     """The key that a client has now."""
     return session.execute(select(Key).where(Key.client == client, Key.ended.is_(None))).scalar_one()
+
+
+def check_key(session: Session, client: str, key: str) -> None:
+    """Raise unless a key is the one that a client has now, in the transaction that does what it signed.
+
+    Raises:
+        Unauthorized: It was replaced since the request came.
+    """
+    if present_key(session, client).id != key:
+        raise Unauthorized("this key was replaced by another one; sign with that", key=key)
 
 
 def selected(session: Session, round: int, phase: str) -> Sequence[str]:

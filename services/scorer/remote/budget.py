@@ -1,7 +1,8 @@
 """What the prompts to another server cost, and the cap on it.
 
 Costs are in the currency of the prices. A cap that a process cannot pass has to count what is still unknown at its
-worst: a prompt before it is answered, and one whose answer was given up.
+worst: a prompt before it is answered, and one whose answer was given up. Each attempt at a prompt has a bill of its
+own, since a server may run, and bill, several of them.
 """
 
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ _FRAME_TOKENS = 64
 
 
 class Bill:
-    """What one prompt costs: the worst, until more is known."""
+    """What one attempt at a prompt costs: the worst, until more is known."""
 
     def __init__(self, worst: float, input_price: float, output_price: float) -> None:
         self.cost = worst
@@ -34,7 +35,7 @@ class Bill:
 
 
 class Budget:
-    """Attributes: `spent`, by all prompts whose end is known."""
+    """Attributes: `spent`, by all attempts whose end is known."""
 
     def __init__(self, settings: Settings) -> None:
         """Read prices and cap.
@@ -54,7 +55,7 @@ class Budget:
 
     @contextmanager
     def reserved(self, prompt: str, answer_tokens: int) -> Iterator[Bill]:
-        """Hold a prompt's worst cost while it is under way, and spend what its bill says in the end.
+        """Hold the worst cost of an attempt while it is under way, and spend what its bill says in the end.
 
         Raises:
             OverBudget: It might take the costs over the cap.

@@ -1,25 +1,21 @@
-"""Scores triples with the model of another server: any that speaks OpenAI's chat completions.
-
-The `openai` library asks again where a retry may help (closed connections, timeouts, 408, 409, 429, 5xx): after what
-`Retry-After` says, up to two minutes, else after doubling waits of up to 8 s with jitter. A server that asks for more
-than two minutes is not asked again: the caller is told to wait in its place.
-"""
+"""Scores triples with the model of another server: any that speaks OpenAI's chat completions."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import numpy as np
-from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI
 from pydantic import ValidationError
 
 from protocol.messages import Usage
 from services.scorer.model.loading import EMBEDDED, RANDOM, LoadError
 from services.scorer.remote.access import check_url, key_of, length_field
 from services.scorer.remote.answers import Answer, Reply, ReplyUsage
-from services.scorer.remote.budget import Bill, Budget
-from services.scorer.remote.failures import not_the_api, problem_of
+from services.scorer.remote.budget import Budget
+from services.scorer.remote.failures import may_have_run, not_the_api, problem_of
 from services.scorer.remote.questions import Question, questions
+from services.scorer.remote.retries import with_retries
 from services.scorer.requests import ScoreCall
 from services.scorer.results import Scores
 from services.scorer.settings import Settings
@@ -49,7 +45,7 @@ class Remote:
         self._client = AsyncOpenAI(
             base_url=settings.openai_base_url,
             api_key=self._key or _NO_KEY,
-            max_retries=settings.openai_retries,
+            max_retries=0,  # see `with_retries`
             timeout=settings.openai_timeout,
         )
 
@@ -71,7 +67,7 @@ class Remote:
         Raises:
             Busy: The server is over its rate limit, also after retries.
             ModelFailed: It refuses, fails or cannot be reached, or is none of that API.
-            OverBudget: The next prompt might take the costs over the cap.
+            OverBudget: The next prompt, or a prompt's next attempt, might take the costs over the cap.
         """
         waiting = questions(call, template, self._settings)
         answers: dict[int, Answer] = {}
@@ -89,15 +85,23 @@ class Remote:
 
     async def _ask(self, question: Question) -> Reply:
         async with self._free:
-            with self._budget.reserved(question.text, question.answer_tokens) as bill:
-                try:
-                    reply = await self._send(question)
-                except (APIConnectionError, APIStatusError) as error:
-                    return self._unanswered(error, bill)
-                except ValidationError:
-                    raise not_the_api() from None
-                bill.settle(reply.usage)
-                return reply
+            try:
+                return await with_retries(lambda: self._attempt(question), self._settings.openai_retries)
+            except (APIConnectionError, APIStatusError) as error:
+                return self._unanswered(error)
+            except ValidationError:
+                raise not_the_api() from None
+
+    async def _attempt(self, question: Question) -> Reply:
+        with self._budget.reserved(question.text, question.answer_tokens) as bill:
+            try:
+                reply = await self._send(question)
+            except (APIConnectionError, APIStatusError) as error:
+                if not may_have_run(error):
+                    bill.cancel()
+                raise
+            bill.settle(reply.usage)
+            return reply
 
     async def _send(self, question: Question) -> Reply:
         extra: dict[str, Any] = {length_field(self._settings.openai_base_url): question.answer_tokens}
@@ -112,9 +116,7 @@ class Remote:
         )
         return Reply.model_validate_json(response.content)
 
-    def _unanswered(self, error: APIConnectionError | APIStatusError, bill: Bill) -> Reply:
-        if not isinstance(error, APITimeoutError):  # what was given up may still be run, and billed
-            bill.cancel()
+    def _unanswered(self, error: APIConnectionError | APIStatusError) -> Reply:
         if isinstance(error, APIStatusError) and error.status_code == 400 and error.code == "content_filter":
             return Reply.filtered()
         raise problem_of(error, self._settings, self._key) from None

@@ -6,17 +6,20 @@ key, in case it stands in them; the library's exceptions are never chained, sinc
 
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 from openai import APIConnectionError, APIStatusError, APITimeoutError
 
 from protocol.problems import LONGEST_WAIT, Busy, ModelFailed, ProblemError
+from services.scorer.remote.retries import told_wait
 from services.scorer.settings import Settings
 
 _QUOTED = 200
 _SERVER = "the OpenAI-compatible server"
 _ADDRESS = "check SCORER_OPENAI_BASE_URL"
+_NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"})
+"""What the HTTP client raises before a request is on its way. By name: `openai` has changed its HTTP client before."""
+_GIVEN_UP = frozenset({408, 502, 504, 524})
+"""Statuses of a server, or a proxy before it, that waited for an answer or lost the connection to whoever makes it."""
 
 
 def problem_of(error: APIConnectionError | APIStatusError, settings: Settings, key: str | None) -> ProblemError:
@@ -47,6 +50,13 @@ def problem_of(error: APIConnectionError | APIStatusError, settings: Settings, k
     return ModelFailed(f"{_SERVER} answered {status}{said}; see to it, {_ADDRESS} and SCORER_MODEL")
 
 
+def may_have_run(error: APIConnectionError | APIStatusError) -> bool:
+    """Whether the model may have run the prompt that failed, so that it may be billed."""
+    if isinstance(error, APIStatusError):
+        return error.status_code in _GIVEN_UP
+    return type(error.__cause__).__name__ not in _NEVER_SENT
+
+
 def not_the_api() -> ModelFailed:
     """Something answers at the address, but in another language."""
     return ModelFailed(f"{_SERVER} sent no chat completion; {_ADDRESS}, which mostly ends with /v1")
@@ -67,12 +77,4 @@ def _masked(words: str, key: str | None) -> str:
 
 def _wait(headers: Mapping[str, str]) -> int:
     """Seconds that `Retry-After` asks for, at least 1 and no more than callers believe."""
-    told = headers.get("retry-after", "")
-    try:
-        seconds = float(told)
-    except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds()
-        except (TypeError, ValueError):
-            seconds = 1.0
-    return math.ceil(min(max(1.0, seconds), LONGEST_WAIT))
+    return math.ceil(min(max(1.0, told_wait(headers) or 1.0), LONGEST_WAIT))

@@ -70,6 +70,18 @@ def test_how_many_rows_a_member_shares_with_others(local: Local) -> None:
     assert shared() == {"one": (1, 0), "two": (0, 0), "odd": (1, 0)}
 
 
+def test_who_is_refused_leaves_no_rows(local: Local) -> None:
+    busy, gone = Member("busy", ["x"]), Member("gone", ["x"])
+    local.join(busy, gone)
+    local.start()
+    revoke(local.store, gone.id)
+    for member, reason in ((Member("busy", ["new"]), Conflict), (Member("gone", ["other"]), Forbidden)):
+        with pytest.raises(reason):
+            local.join(member)
+    with local.store.database.read() as session:
+        assert queries.row_count(session, "entities") == 1
+
+
 def test_rows_have_no_gaps_when_many_join_at_once(local: Local) -> None:
     crowd = members(*[40] * 8)
     with ThreadPoolExecutor(8) as pool:

@@ -25,6 +25,10 @@ def cookie(reply: httpx.Response) -> dict[str, str]:
     return {"cookie": f"{COOKIE}={value}"}
 
 
+def test_a_stranger_s_body_is_no_longer_than_a_token(server: Server) -> None:
+    assert session_of(server, "x" * 10_000).status_code == 413
+
+
 def test_a_session_speaks_for_an_operator(server: Server) -> None:
     headers = cookie(session_of(server))
     server.http.cookies.clear()

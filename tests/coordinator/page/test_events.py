@@ -195,6 +195,20 @@ def test_who_died_in_a_former_training_is_not_waited_for_at_the_end(local: Local
     assert (found.concluded, found.to_conclude) == (0, 1)
 
 
+def test_nobody_is_late_who_is_not_waited_for(local: Local) -> None:
+    crowd = [Member("ranks", ["x"]), Member("has nothing to rank", ["x"], {"train": 9, "valid": 0, "test": 1})]
+    local.join(*crowd)
+    local.start(clients=2, rounds=1)
+    for member in crowd:
+        local.send(member)
+    local.pass_time(41)
+    states = {each.name: (each.doing, each.late) for each in overview(local.store).crew}
+    assert states == {"ranks": ("evaluating", True), "has nothing to rank": ("waiting", False)}
+    local.report(crowd[0], 0.5)
+    local.pass_time(100)  # beyond the deadline of a round that is over
+    assert {each.late for each in overview(local.store).crew} == {False}
+
+
 def test_what_a_member_shares_is_of_what_the_training_shares(local: Local) -> None:
     one, two = Member("one", ["x", "y"], relations=["r", "s"]), Member("two", ["x", "y"], relations=["s"])
     local.join(one, two)

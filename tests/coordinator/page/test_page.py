@@ -150,6 +150,31 @@ def test_a_client_with_another_shared_key_stands_out(operator: Page, server: Ser
     expect(shared[1]).to_have_text("2")
     expect(operator.locator(".alone")).to_have_count(1)
     screenshot(operator, "shares-nothing")
+    server.begin(clients=2)
+    for each in crowd[1:]:
+        assert server.operator("DELETE", f"/clients/{each.id}").status_code == 204
+    expect(shared[0]).to_have_text("0")  # there is nobody left to share with
+    expect(operator.locator(".alone")).to_have_count(0)
+
+
+def test_settings_that_leave_much_out_are_edited_and_sent(operator: Page, server: Server) -> None:
+    operator.get_by_text("All settings, as they will be sent").click()
+    everything = operator.locator("#all-settings")
+    everything.fill('{"interaction": "transe", "dim": 4, "clients": 3}')
+    operator.get_by_label("Local epochs").fill("2")
+    operator.get_by_label("Seed").fill("5")
+    operator.get_by_label("Seed").fill("")
+    assert json.loads(everything.input_value()) == {
+        "interaction": "transe",
+        "dim": 4,
+        "clients": 3,
+        "local": {"local_epochs": 2},
+    }
+    operator.get_by_role("button", name="Start", exact=True).click()
+    expect(operator.locator(".headline")).to_contain_text("joining")
+    fixed = server.view().settings
+    assert fixed is not None
+    assert (fixed.local.local_epochs, fixed.quorum, fixed.seed) == (2, 1, 0)
 
 
 def test_what_a_client_calls_itself_is_text(operator: Page, server: Server) -> None:

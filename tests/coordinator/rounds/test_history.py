@@ -16,7 +16,7 @@ def test_history_from_the_newest_to_the_oldest(local: Local) -> None:
         local.send(two)
     local.report(one, 0.2)
     local.report(two, 0.4)
-    accept_evaluation(local.store, one.id, 3, evaluation(0.9, 2, mode="fusion", split="test"))
+    accept_evaluation(local.store, one.id, one.id, 3, evaluation(0.9, 2, mode="fusion", split="test"))
     second = local.start(clients=2)
     page = rounds_history(local.store, None, None, 3)
     assert [each.training for each in page.trainings] == [second, first]

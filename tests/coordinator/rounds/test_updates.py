@@ -4,12 +4,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from protocol.problems import Conflict, Forbidden, InvalidRequest
-from services.coordinator.identity.joining import revoke
+from protocol.members import KeyRotation
+from protocol.problems import Conflict, Forbidden, InvalidRequest, Unauthorized
+from services.coordinator.identity.joining import revoke, rotate
+from services.coordinator.rounds.evaluations import accept_evaluation
 from services.coordinator.rounds.updates import MAX_MAGNITUDE, accept_update, admission
 from services.coordinator.store import queries
 
-from ..support import Local, Member, members
+from ..support import Local, Member, evaluation, members, signer
 
 DENSE = {"w": {"shape": [2], "init": 0.1}}
 
@@ -147,6 +149,28 @@ def test_who_is_removed_while_its_update_comes_is_not_counted(opened: tuple[Loca
     file = local.store.blobs.temporary()
     file.write_bytes(body)
     with pytest.raises(Forbidden, match="no member any more"):
-        accept_update(local.store, member.id, 1, admitted, file, hashlib.sha256(body).hexdigest())
+        accept_update(local.store, member.id, member.id, 1, admitted, file, hashlib.sha256(body).hexdigest())
     assert stored(local) == 0
     assert local.store.blobs.updates() == set()
+
+
+def test_a_key_that_is_replaced_while_its_request_comes_speaks_no_more(opened: tuple[Local, list[Member]]) -> None:
+    local, crowd = opened
+    member, body = crowd[0], crowd[0].trained(local.share(crowd[0]))
+    admitted = admission(local.store, member.id, 1)
+    new = signer("new key")
+    rotation = KeyRotation(public_key=new.public_key, proof=new.prove(member.id))
+    rotate(local.store, member.id, rotation, member.signer.key_id)
+
+    def sent(key: str) -> bool:
+        file = local.store.blobs.temporary()
+        file.write_bytes(body)
+        digest = hashlib.sha256(body).hexdigest()
+        return accept_update(local.store, member.id, key, 1, admitted, file, digest)[1]
+
+    with pytest.raises(Unauthorized, match="replaced by another"):
+        sent(member.signer.key_id)
+    assert (stored(local), local.store.blobs.updates()) == (0, set())
+    assert sent(new.key_id)
+    with pytest.raises(Unauthorized, match="replaced by another"):
+        accept_evaluation(local.store, member.id, member.signer.key_id, 1, evaluation(0.5))

@@ -25,6 +25,18 @@ def server() -> Iterator[OpenAI]:
         yield running
 
 
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the client means to wait between its attempts; it does not."""
+    found: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        found.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    return found
+
+
 def call(candidates: int, readout: Any = "verdict") -> ScoreCall:
     """A query of so many candidates, `e1` and following."""
     texts = {row: SlotText(f"e{row}") for row in range(candidates + 1)}

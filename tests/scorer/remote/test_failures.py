@@ -1,42 +1,18 @@
 import logging
-import math
 import traceback
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 
 from protocol.problems import Busy, ModelFailed, ProblemError
 
 from .openai_server import CLOSED, OpenAI, Sent, fault, said, serve
-from .remotes import score, server, tail
+from .remotes import score, server, tail, waits
 
-__all__ = ["server"]
+__all__ = ["server", "waits"]
 
 KEY = "sk-0123456789-do-not-tell"
-
-
-@pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What the client means to wait between its attempts; it does not."""
-    found: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        found.append(seconds)
-
-    monkeypatch.setattr(anyio, "sleep", sleep)
-    return found
-
-
-def test_what_may_pass_is_asked_again_after_what_the_server_says(server: OpenAI, waits: list[float]) -> None:
-    server.faults = [fault(429, Retry_After="7"), fault(503, Retry_After="110"), fault(500, Retry_After="0"), CLOSED]
-    assert score(server).scores == pytest.approx([math.log(3)])
-    assert waits[:2] == [7, 110]
-    # Where the server says nothing, the waits double from half a second, with up to a quarter of jitter.
-    assert 1.5 <= waits[2] <= 2
-    assert 3 <= waits[3] <= 4
-    assert len(server.asked) == 5
 
 
 def test_a_rate_limit_that_stays_is_the_callers_to_wait_for(server: OpenAI, waits: list[float]) -> None:

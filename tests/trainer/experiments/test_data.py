@@ -49,6 +49,16 @@ def test_a_deal_has_the_texts_of_what_is_dealt(tmp_path: Path) -> None:
     choice = {"dataset": "d", "split": {"clients": 1}}
     (folder,) = clients_of(experiment(choice), tmp_path, tmp_path / "out")["a", 0].folders.values()
     assert (folder / "entities.tsv").read_text() == "a\tan a\n"
+    (tmp_path / "d" / "entities.tsv").unlink()
+    clients_of(experiment(choice), tmp_path, tmp_path / "out")
+    assert not (folder / "entities.tsv").exists()
+
+
+def test_a_path_is_looked_for_beside_the_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph(tmp_path / "elsewhere" / "data" / "d")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="d"):
+        clients_of(experiment({"dataset": "data/d", "split": {"clients": 1}}), tmp_path, tmp_path / "out")
 
 
 def test_the_digest_tells_what_the_folders_hold_and_whose_it_is(tmp_path: Path) -> None:

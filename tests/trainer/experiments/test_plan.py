@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from protocol.presets import DEFAULT, FEDE_LOCAL
+from protocol.trainings import LONGEST_DEADLINE
 from services.coordinator.rounds.lifecycle import goal_size
 from trainer.devices import DeviceMissing
 from trainer.experiments.data import Clients
@@ -42,6 +43,7 @@ def test_settings_are_the_preset_with_the_changes_and_all_clients_are_waited_for
     (run,) = runs(variants={"t": {"interaction": "rotate", "dim": 8, "local": {"margin": 3}}}, modes=["fusion"])
     assert run.settings.local == DEFAULT["rotate"].local.model_copy(update={"margin": 3.0})
     assert (run.settings.dim, run.settings.clients, run.settings.quorum) == (8, 2, 2)
+    assert run.settings.deadline_seconds == LONGEST_DEADLINE
 
 
 @pytest.mark.parametrize(

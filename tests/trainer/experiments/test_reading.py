@@ -74,6 +74,12 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, more: str, said: s
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("text", ["name: 2026-13-01\n", "variants: &v {a: *v}\n"])
+def test_yaml_that_its_reader_trips_over(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match=r"one\.yaml: is not YAML"):
+        read(tmp_path, text)
+
+
 @pytest.mark.parametrize("text", ["", "- a\n", "a string"])
 def test_a_file_of_something_else_is_told_what_it_should_hold(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match="should hold `name`, `data` and `variants`"):
@@ -106,6 +112,12 @@ def test_variants_stand_over_defaults_setting_by_setting(tmp_path: Path) -> None
     assert read_.variant("t").settings() == {"rounds": 3, "local": {"dropout": 0.1, "batch_size": 9}}
 
 
+def test_null_takes_back_what_the_defaults_say(tmp_path: Path) -> None:
+    defaults = "defaults:\n  rounds: 7\n  local: {templates: [tail, head], dropout: 0.1}\n  aggregation: {tau: 0.5}\n"
+    given = "    rounds: null\n    local: {templates: null}\n    aggregation: null\n"
+    assert read(tmp_path, GOOD + given + defaults).variant("t").settings() == {"local": {"dropout": 0.1}}
+
+
 def test_every_setting_of_a_training_can_be_given(tmp_path: Path) -> None:
     decided = {"interaction", "dense", "scorer", "seed", "clients"}
     variant = type(read(tmp_path, GOOD).variants["t"])
@@ -128,4 +140,4 @@ def test_a_scorer_s_settings_are_written_as_an_environment_holds_them(tmp_path: 
 
 
 def test_the_scorer_s_settings_are_known() -> None:
-    assert set(SCORER_SETTINGS.split()) == set(ScorerSettings.model_fields)
+    assert set(SCORER_SETTINGS.split()) == set(ScorerSettings.model_fields) - {"api_key", "api_key_file"}

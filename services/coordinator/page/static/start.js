@@ -1,7 +1,8 @@
 // The form that starts a training. Its one truth is the JSON of all settings: fields show parts of it and edit them.
 import { call, tell } from "./api.js";
 
-const owner = (settings, path) => path.slice(0, -1).reduce((part, name) => part?.[name], settings);
+/** What holds the setting at a path; made where it is missing. */
+const owner = (settings, path) => path.slice(0, -1).reduce((part, name) => (part[name] ??= {}), settings);
 
 export function attach(section) {
   const all = section.querySelector("#all-settings");
@@ -10,7 +11,8 @@ export function attach(section) {
   const pathOf = (field) => field.dataset.path.split(".");
   const read = () => {
     try {
-      return JSON.parse(all.value);
+      const settings = JSON.parse(all.value);
+      return typeof settings === "object" ? settings : null;
     } catch {
       return null;
     }
@@ -18,7 +20,7 @@ export function attach(section) {
   const show = () => {
     const settings = read();
     if (!settings) return;
-    for (const field of fields) field.value = owner(settings, pathOf(field))?.[pathOf(field).at(-1)] ?? "";
+    for (const field of fields) field.value = owner(settings, pathOf(field))[pathOf(field).at(-1)] ?? "";
     // Shapes of shared tensors follow from the embedding size, and only a trainer knows how.
     const dim = section.querySelector("[data-path=dim]");
     dim.disabled = Object.keys(settings.dense ?? {}).length > 0 || settings.relation_dim != null;
@@ -40,8 +42,10 @@ export function attach(section) {
   for (const field of fields) {
     field.addEventListener("input", () => {
       const settings = read();
-      if (!settings || field.value === "") return;
-      owner(settings, pathOf(field))[pathOf(field).at(-1)] = Number(field.value);
+      if (!settings || field.validity.badInput) return;
+      const [part, name] = [owner(settings, pathOf(field)), pathOf(field).at(-1)];
+      if (field.value === "") delete part[name]; // the coordinator has a default
+      else part[name] = Number(field.value);
       all.value = JSON.stringify(settings, null, 2);
     });
   }
