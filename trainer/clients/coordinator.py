@@ -1,6 +1,6 @@
 """The coordinator's routes as typed calls, of clients and of operators."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from protocol import tensors
 from protocol.members import Audit, Clients, JoinReply, JoinRequest, KeyRotation
+from protocol.problems import Conflict, NotFound
 from protocol.rounds import (
     Evaluation,
     EvaluationReceipt,
@@ -31,6 +32,9 @@ PAGE = 1000
 
 class Coordinator:
     """Typed calls. The service signs a client's, and has an operator's token for an operator's.
+
+    The coordinator refuses an operator's call where what it asks for is done already. Where a reply was lost and the
+    service has tried again, the call itself may have done it: it looks, and if so returns as if the reply had come.
 
     Raises:
         ServiceUnreachable, ClockWrong, ProblemError: As `Service` says; every call may.
@@ -61,7 +65,16 @@ class Coordinator:
 
     def leave(self, client: str) -> None:
         """Be a client no more; as an operator, remove one for good."""
-        self.service.json("DELETE", f"/clients/{client}")
+        lost = self.service.lost
+        try:
+            self.service.json("DELETE", f"/clients/{client}")
+        except NotFound:
+            # A client may not look who is a member, and need not: it is none, whoever removed it.
+            if self.service.signer or self.service.lost == lost or not self._revoked(client):
+                raise
+
+    def _revoked(self, client: str) -> bool:
+        return any(known.client == client and known.removed_by == "operator" for known in self.clients().clients)
 
     def rotate(self, client: str, rotation: KeyRotation) -> None:
         """Let another key speak for the client from now on."""
@@ -96,22 +109,31 @@ class Coordinator:
 
     def start(self, settings: TrainingSettings) -> TrainingSummary:
         """Start a training, as an operator."""
-        return TrainingSummary.model_validate_json(self.service.json("POST", "/round", settings.model_dump_json()))
+        return self._steer("/round", lambda latest: latest.settings == settings, settings.model_dump_json())
 
     def pause(self) -> TrainingSummary:
         """Keep the running training as it is, as an operator."""
-        return self._change("pause")
+        return self._steer("/round/pause", lambda latest: latest.paused is not None)
 
     def resume(self) -> TrainingSummary:
         """Go on with a paused training, as an operator."""
-        return self._change("resume")
+        return self._steer("/round/resume", lambda latest: latest.paused is None and latest.finished is None)
 
     def stop(self) -> TrainingSummary:
         """End the running training with its best version so far, as an operator."""
-        return self._change("stop")
+        return self._steer("/round/stop", lambda latest: latest.finished is not None)
 
-    def _change(self, what: str) -> TrainingSummary:
-        return TrainingSummary.model_validate_json(self.service.json("POST", f"/round/{what}"))
+    def _steer(self, path: str, done: Callable[[TrainingSummary], bool], body: str | None = None) -> TrainingSummary:
+        """The training after a change; `done` says whether the latest one is as the change leaves it."""
+        lost = self.service.lost
+        try:
+            return TrainingSummary.model_validate_json(self.service.json("POST", path, body))
+        except Conflict:
+            # Refused at once, it is somebody else's doing; after a lost reply, it may be this call's own.
+            trainings = self.rounds(limit=1).trainings if self.service.lost > lost else []
+            if not trainings or not done(trainings[0]):
+                raise
+            return trainings[0]
 
     def page(self, address: str | None = None) -> tuple[str, Pass]:
         """A link that opens the coordinator's page for a viewer, as an operator, and the pass that is in it.

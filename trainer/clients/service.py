@@ -2,7 +2,8 @@
 
 A call is tried again where the service did not answer, failed, is busy, is not ready or has no room; a refusal is
 final. Clients' calls are safe to repeat: the coordinator answers a repeated join, update or evaluation as it answered
-the first. Where there is a key, each attempt is signed anew, since a signature is taken once.
+the first. It refuses what an operator repeats; `Service.lost` tells `Coordinator` that this may be for having done it.
+Where there is a key, each attempt is signed anew, since a signature is taken once.
 """
 
 import time
@@ -41,6 +42,8 @@ MIN_ATTEMPTS = 3
 JSON = "application/json"
 FAILURES = {500, 502, 504}
 """A service, or a proxy in front of it, failed on a call that may succeed later."""
+NOT_DONE = httpx.ConnectError | httpx.ConnectTimeout | Busy | StorageFull
+"""Nothing of the call was done; after any other failure that may pass, it may have been."""
 
 T = TypeVar("T")
 
@@ -86,6 +89,7 @@ class Service:
 
     Attributes:
         failures: Counts calls that failed and were tried again, but for those that found the service busy.
+        lost: Counts those of them that the service may have done all the same: the reply alone may have been lost.
 
     Raises:
         ServiceUnreachable: The address is not a URL.
@@ -106,7 +110,7 @@ class Service:
         signer: Signer | None = None,
     ) -> None:
         self.name, self.url, self.report, self.give_up_after = name, url.rstrip("/"), report, give_up_after
-        self.token, self.signer, self.failures = token, signer, 0
+        self.token, self.signer, self.failures, self.lost = token, signer, 0, 0
         self._client = httpx.Client(base_url=_address(name, self.url))
 
     def __enter__(self) -> Self:
@@ -211,6 +215,7 @@ class Service:
     def _failed(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         self.failures += not isinstance(error, Busy)
+        self.lost += not isinstance(error, NOT_DONE)
         if state.attempt_number == 1 and error is not None:
             self.report(f"the {self.name} at {self.url} does not answer as it should ({_reason(error)}); trying again")
 

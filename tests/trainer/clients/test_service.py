@@ -149,6 +149,7 @@ def test_a_service_that_never_answers_is_given_up_and_its_address_named(waits: l
             service.json("GET", "/info")
     assert str(error.value).startswith(f"the scorer at {url} did not answer")
     assert len(said) == 1
+    assert service.failures > service.lost == 0  # nobody was there to do it
     assert waits
 
 
@@ -245,9 +246,9 @@ def test_a_download_that_breaks_off_is_begun_anew(tmp_path: Path, waits: list[fl
 
 
 def test_what_failed_is_counted_and_what_was_busy_is_not(serve: Serve) -> None:
-    _, service = serve(DROP, BUSY, NOT_READY, BUSY, OK)
+    _, service = serve(DROP, BUSY, NOT_READY, BUSY, NO_ROOM, OK)
     service.json("GET", "/info")
-    assert service.failures == 2
+    assert (service.failures, service.lost) == (3, 2)
 
 
 def test_a_call_may_ask_for_a_shorter_wait(waits: list[float], said: list[str]) -> None:
