@@ -35,6 +35,11 @@ class RoundView(Strict):
         description="Members that hold rows of what the training shares, and so can take part; all of them where there "
         "is no training."
     )
+    alone: bool = Field(
+        False,
+        description="Whether a training runs and this client holds nothing of what it shares that another member holds "
+        "too: most likely its shared key is not theirs. False for the only member, and before the first round.",
+    )
     settings: TrainingSettings | None = None
 
 
@@ -143,6 +148,7 @@ class TrainingSummary(Strict):
     phase: Phase
     started: datetime
     finished: datetime | None
+    stopped: bool = Field(description="Whether an operator ended it, before it came to its own end.")
     paused: str | None = Field(description="Why it is paused; null while it is not.")
     rounds_done: int
     best_version: int | None

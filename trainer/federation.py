@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from protocol.problems import Conflict, InvalidRequest, NotFound
-from protocol.rounds import RoundView, UpdateHeader
+from protocol.rounds import RoundView, TrainingSummary, UpdateHeader
 from protocol.trainings import Share, TrainingSettings
 from trainer.answers import Answers
 from trainer.checkpoints import Checkpoint, TrainedRound, TrainingHome
@@ -113,11 +113,18 @@ class _Training:
             view = self.client.coordinator.view()
         if view.phase in ("training", "evaluating") and not (view.selected or view.answered):
             self.client.report("the open round was drawn without this client; it takes part when it is drawn")
+        alone = False
         paused: str | None = None
         while view.phase != "finished" and view.training == self.id:
             if view.paused is not None and view.paused != paused:
                 self.client.report(f"the training is paused: {view.paused}")
             paused = view.paused
+            if view.alone and not alone:
+                self.client.report(
+                    f"none of the other members holds any of your {_what(self.settings.share)}, so you train alone: "
+                    "have you the shared key that they have, and the same ids?"
+                )
+            alone = view.alone
             if view.round is not None and view.selected and not view.answered:
                 self._act(view, view.round)
             else:
@@ -126,7 +133,7 @@ class _Training:
         # Another training may have begun since this one finished.
         (summary,) = self.client.coordinator.rounds(training=self.id, limit=1).trainings
         best = "no version was evaluated" if summary.best_version is None else "concluding with its best version"
-        self.client.report(f"the training is over after {summary.rounds_done} of {self.settings.rounds} rounds; {best}")
+        self.client.report(f"the training is over after {_end(summary)}; {best}")
         return summary.best_version
 
     def _act(self, view: RoundView, number: int) -> None:
@@ -156,7 +163,7 @@ class _Training:
         data, local = self.client.graph.training_digest, self.settings.local
         kept = self.home.checkpoint(number, data)
         model = Model.of_state(self.interaction, snapshot_state(kept.arrays)) if kept else self._model_of(number)
-        seed = seed_of(self.settings.seed, self.client.name, number)
+        seed = seed_of(self.settings.seed, self.client.name, view.rounds_done + 1)
         trainer = Trainer(model, Answers.of(self.client.graph.train, local.sides), local, seed)
         if kept:
             trainer.restore(kept.arrays)
@@ -225,3 +232,17 @@ class _Training:
     def _measured(self) -> Measured:
         client = self.client
         return Measured(client.graph, client.coordinator, self.settings.tie_tolerance, client.report, client.now)
+
+
+def _what(share: Share) -> str:
+    return "entities and relations" if share == "both" else share
+
+
+def _end(summary: TrainingSummary) -> str:
+    """How many rounds a training had, and why no more."""
+    settings, had = summary.settings, f"{summary.rounds_done} of {summary.settings.rounds} rounds"
+    if summary.stopped:
+        return f"{had}, as its operator stopped it"
+    if summary.rounds_done < settings.rounds:
+        return f"{had}, as {settings.patience} evaluations on end were not better"
+    return had

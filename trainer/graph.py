@@ -119,7 +119,11 @@ def read_folder(folder: Path, suffix: str = ".tsv") -> Graph:
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder; it should hold train.tsv, valid.tsv and test.tsv")
     if not (folder / f"train{suffix}").is_file():
-        raise DataError(f"{folder}: train{suffix} is missing; each line is head, relation, tail, separated by tabs")
+        dealt = sorted(part.parent.name for part in folder.glob(f"*/train{suffix}"))
+        way = (
+            f"; do you mean {folder / dealt[0]}?" if dealt else "; each line is head, relation, tail, separated by tabs"
+        )
+        raise DataError(f"{folder}: train{suffix} is missing{way}")
     return Graph.from_names({split: read_tsv(folder / f"{split}{suffix}") for split in SPLITS}, str(folder))
 
 

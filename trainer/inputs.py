@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +64,7 @@ def graph_of(source: str, say: Report, columns: Columns | None = None) -> Graph:
         DataError: It cannot be read.
     """
     graph = read_dataset(source, columns)
-    sizes = ", ".join(f"{len(triples)} {split}" for split, triples in graph.triples.items())
+    sizes = ", ".join(f"{len(triples)} {split}" for split, triples in graph.triples.items() if len(triples))
     text = f"{source}: {len(graph.entities)} entities, {len(graph.relations)} relations; {sizes} triples"
     if left_out := sum(graph.left_out.values()):
         text += f"; {left_out} name an entity or relation that training lacks and are left out"
@@ -172,20 +171,10 @@ def secret_in(path: Path) -> str:
     """
     try:
         secret = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read as a secret ({error})") from error
+    except OSError as error:
+        raise UsageError(f"{path}: the secret in it cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: holds no secret, which would be text") from error
     if not secret:
         raise UsageError(f"{path}: is empty; it should hold a secret")
     return secret
-
-
-def position_of(name: str, names: list[str], kind: str) -> int:
-    """Where a name stands among those that a model knows.
-
-    Raises:
-        UsageError: It knows none of that name; close ones are listed.
-    """
-    if name not in names:
-        close = ", ".join(([n for n in names if name.lower() in n.lower()] or get_close_matches(name, names))[:5])
-        raise UsageError(f"the model knows no {kind} {name!r}" + (f"; close: {close}" if close else ""))
-    return names.index(name)

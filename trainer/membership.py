@@ -100,8 +100,8 @@ def join(
         if "key" not in refusal.extra:  # not the door: this client was removed
             raise
         raise NotInvited(
-            f"{refusal.detail}. Give --invitation-file with the coordinator's token, or ask its operator to put this "
-            f"line on the list of keys that may join: {signer.public_key} {name}"
+            f"{refusal.detail}. Give --invitation-file with the coordinator's invitation, which is not its operators' "
+            f"token, or ask an operator to put this line on the list of keys that may join: {signer.public_key} {name}"
         ) from refusal
     home.keep(Membership(coordinator=coordinator.service.url, client=reply.client, sent=sent))
     return reply.client

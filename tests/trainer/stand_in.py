@@ -32,6 +32,8 @@ class StandIn:
         joins: How often somebody joined.
         versions: Shared tensors by version.
         updates: SHA-256 of what was accepted, by round.
+        first: Number of the training's first round, which is the coordinator's next one.
+        alone, stopped: As the coordinator says them.
         refused: Rounds whose update is refused, once, as theirs closed meanwhile.
         undrawn: Rounds after an evaluation that this client has no part in.
         before: Called with what is about to be answered; may return a reply in its place.
@@ -42,9 +44,12 @@ class StandIn:
     members: dict[str, JoinRequest] = field(default_factory=dict)
     joins: int = 0
     round: int = 1
+    first: int = 1
+    alone: bool = False
     phase: str = "training"
     event: int = 1
     paused: str | None = None
+    stopped: bool = False
     best: int | None = None
     versions: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
     updates: dict[int, str] = field(default_factory=dict)
@@ -108,7 +113,8 @@ class StandIn:
                 "selected": acting and self.settings is not None,
                 "answered": answered,
                 "paused": self.paused,
-                "rounds_done": self.round - 1,
+                "rounds_done": self.round - self.first,
+                "alone": self.alone,
                 "best_version": self.best,
                 "clients": len(self.members),
                 "settings": self.settings,
@@ -118,7 +124,8 @@ class StandIn:
     def _rounds(self) -> Rounds:
         assert self.settings is not None
         summary = {"training": TRAINING, "phase": "finished", "started": "2025-01-01T00:00:00Z", "finished": None}
-        summary |= {"paused": None, "rounds_done": self.round - 1, "best_version": self.best, "best_mrr": None}
+        summary |= {"rounds_done": self.round - self.first, "best_version": self.best, "best_mrr": None}
+        summary |= {"paused": None, "stopped": self.stopped}
         return Rounds(trainings=[TrainingSummary.model_validate(summary | {"settings": self.settings})], rounds=[])
 
     def _sizes(self) -> tuple[int, int]:
@@ -127,13 +134,13 @@ class StandIn:
 
     def _embeddings(self, version: int) -> Reply:
         assert self.settings is not None
-        if version not in self.versions and version != 1:
+        if version not in self.versions and version != self.first:
             raise NotFound(f"version {version} is not kept")
         if version not in self.versions:
             generator = np.random.default_rng(0)
             specs = model_tensors(self.settings, *self._sizes())
             rows = {n: (0.1 * generator.standard_normal(s.shape)).astype(np.float32) for n, s in specs.items()}
-            self.versions[1] = rows
+            self.versions[version] = rows
         return 200, encode(self.versions[version], {}, WIRE_DTYPES[self.settings.wire_dtype])
 
     def _update(self, number: int, client: str, body: bytes) -> Reply:
@@ -160,7 +167,8 @@ class StandIn:
         assert self.settings is not None
         self.event += 1
         self.versions[self.round + 1] = version
-        due = self.round % self.settings.evaluate_every == 0 or self.round >= self.settings.rounds
+        done = self.round - self.first + 1
+        due = done % self.settings.evaluate_every == 0 or done >= self.settings.rounds
         self.round, self.phase = self.round + 1, "evaluating" if due else "training"
 
     def _evaluate(self, number: int, client: str, evaluation: Evaluation) -> Reply:
@@ -171,7 +179,7 @@ class StandIn:
         if (number, self.phase, evaluation.split) == (self.round, "evaluating", "valid"):
             self.event += 1
             self.best = number
-            self.phase = "finished" if number > self.settings.rounds else "training"
+            self.phase = "finished" if number - self.first >= self.settings.rounds else "training"
             if number in self.undrawn:
                 self._closed_by_others()
         receipt = EvaluationReceipt(

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -146,6 +147,29 @@ def test_predict_leaves_out_what_is_known(data: Path, model: Path, here: Callabl
     assert (run.returncode, "give it as --data" in run.stderr) == (2, True)
 
 
+def test_predict_takes_and_shows_names_where_the_data_has_them(
+    data: Path, model: Path, here: Callable[..., Run], tmp_path: Path
+) -> None:
+    named = tmp_path / "named"
+    shutil.copytree(data / "client_0", named)
+    head, relation, _ = read_folder(named).named("train")[0]
+    others = [entity for entity in read_folder(named).entities if entity != head]
+    labels = {head: "The Head", others[0]: "Twin", others[1]: "twin"} | {one: f"name of {one}" for one in others[2:]}
+    (named / "entities.tsv").write_text("".join(f"{one}\t{label}\n" for one, label in labels.items()))
+    (named / "relations.tsv").write_text(f"{relation}\tis related to\n")
+    by_id = ("predict", model, "--head", head, "--relation", relation, "--data")
+    by_name = ("predict", model, "--head", "the head", "--relation", "is related to", "--data", named)
+    bare, found = (json.loads(here(*asked, "--json").stdout) for asked in ([*by_id, data / "client_0"], by_name))
+    assert found["head"], found["relation"] == (head, relation)
+    assert found == bare | {"best": [each | {"name": labels[each["entity"]]} for each in bare["best"]]}
+    assert labels[found["best"][0]["entity"]] in here(*by_name).stdout
+    twins = here("predict", model, "--tail", "Twin", "--relation", relation, "--data", named)
+    assert twins.returncode == 2
+    assert all(twin in twins.stderr for twin in others[:2])
+    close = here("predict", model, "--tail", "head", "--relation", relation, "--data", named)
+    assert "close: The Head" in close.stderr
+
+
 def test_the_commands_are_those_that_are_tested() -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
     assert set(commands) == set(COMMANDS)
@@ -159,6 +183,18 @@ def test_the_help_of_every_command_shows_an_example(command: str, here: Callable
     shown = run.stdout
     assert f"tripleherd {command}" in shown.split("Example:")[1]
     assert ("--json" in shown) == (command != "coordinator")  # which is a group of commands
+
+
+@pytest.mark.parametrize("command", [(), ("coordinator",), ("keys",), ("start",), ("join",)], ids=" ".join)
+def test_help_fits_a_narrow_terminal_uncut(
+    command: tuple[str, ...], here: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = here(*command, "--help").stdout
+    assert "…" not in shown
+    assert "..." not in shown.replace("[ARGS]...", "")
+    if command == ("join",):
+        assert all(f"TRAINER_{name}" in shown for name in ("SHARED_KEY_FILE", "INVITATION_FILE", "COORDINATOR"))
 
 
 def test_help_lists_the_commands_and_what_statuses_mean() -> None:
@@ -214,7 +250,15 @@ MENDABLE: dict[str, tuple[Arguments, str]] = {
     ),
     "missing token file": (
         lambda data, model: ["start", "--operator-token-file", data / "gone"],
-        "gone: cannot be read",
+        "gone: the secret in it cannot be read: No such file",
+    ),
+    "folder of clients": (
+        lambda data, model: ["train", data, "--out", data / "o"],
+        "train.tsv is missing; do you mean",
+    ),
+    "too many columns": (
+        lambda data, model: ["train", four_columns(data), "--out", data / "o"],
+        "four.csv --columns HEAD,RELATION,TAIL`",
     ),
     "missing model": (lambda data, model: ["evaluate", data, "--data", data / "client_0"], "holds no model"),
     "unknown data set": (lambda data, model: ["split", "nationz", "--out", data / "o"], "nationz: neither"),
@@ -272,6 +316,12 @@ MENDABLE: dict[str, tuple[Arguments, str]] = {
         "learning_rate",
     ),
 }
+
+
+def four_columns(data: Path) -> Path:
+    file = data.parent / "four.csv"
+    file.write_text("a,r,b,0.9\n")
+    return file
 
 
 def token(data: Path) -> Path:

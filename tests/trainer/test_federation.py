@@ -102,6 +102,38 @@ def test_interrupted_in_mid_epoch_it_sends_the_same_updates(
     assert results == undisturbed
 
 
+def test_a_seed_repeats_a_training_whatever_ran_before_it_at_the_coordinator(tmp_path: Path, small: Graph) -> None:
+    updates = []
+    for first in (1, 12):
+        with coordinator(settings_of("transe")) as stand_in:
+            stand_in.first = stand_in.round = first
+            Run(tmp_path / str(first), small).start(stand_in)
+            updates.append(list(stand_in.updates.values()))
+    assert updates[0] == updates[1]
+    assert len(updates[0]) == ROUNDS
+
+
+@pytest.mark.parametrize("share", ["entities", "both"])
+def test_who_shares_nothing_with_anybody_is_told_once(tmp_path: Path, small: Graph, share: Share) -> None:
+    with coordinator(settings_of("transe", share=share)) as stand_in:
+        stand_in.alone = True
+        run = Run(tmp_path, small, share)
+        run.start(stand_in)
+    what = "entities and relations" if share == "both" else share
+    (told,) = [text for text in run.said if "you train alone" in text]
+    assert f"any of your {what}" in told
+    assert "shared key" in told
+
+
+@pytest.mark.parametrize(("stopped", "why"), [(False, ""), (True, ", as its operator stopped it")])
+def test_why_a_training_ended_is_said(tmp_path: Path, small: Graph, stopped: bool, why: str) -> None:
+    with coordinator(settings_of("transe")) as stand_in:
+        stand_in.stopped = stopped
+        run = Run(tmp_path, small)
+        run.start(stand_in)
+    assert f"the training is over after 4 of 4 rounds{why}; concluding with its best version" in run.said
+
+
 def test_an_epoch_that_is_done_is_not_run_again(tmp_path: Path, small: Graph) -> None:
     epochs: list[str] = []
     at = interrupt(3, 6)

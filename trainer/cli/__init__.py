@@ -32,7 +32,7 @@ from trainer.training import TrainingDiverged
 
 app = typer.Typer(
     no_args_is_help=True,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,  # whose tables cut what does not fit a narrow terminal
     pretty_exceptions_enable=False,
     epilog="Ends with status 0 where all went well, 2 after an error that you can mend (one line says how), 1 where a "
     "run of an experiment failed or Tripleherd has a defect, and 130 after Ctrl-C.",

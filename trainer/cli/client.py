@@ -23,7 +23,7 @@ from trainer.commands.client import HomeAt, JoinOptions
 from trainer.inputs import ScorerAt
 from trainer.output import Output
 
-keys = typer.Typer(rich_markup_mode="markdown")
+keys = typer.Typer(rich_markup_mode=None)
 
 
 def join(
@@ -66,15 +66,19 @@ def join(
     ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Take part in the coordinator's training with your own graph, fuse, and print your rows.
+    """Take part in a training with your own graph.
 
-    **Who sees what.** The *coordinator* sees opaque keys (HMACs under a key it does not have) and trained rows of your
-    entities, counts and metrics: no triple, no name, and no relation unless you `--share` them. The *scorer* (with
+    When it is over, fuse your own model with the federation's, and print your rows.
+
+    Who sees what: the coordinator sees opaque keys (HMACs under a key it does not have) and trained rows of your
+    entities, counts and metrics: no triple, no name, and no relation unless you `--share` them. The scorer (with
     `llama`) sees the vectors and the pairs that they stand in; names and descriptions only where you agree with
-    `--texts`, and triples where the training asks for the score of each. *Other clients* see averaged rows of entities
+    `--texts`, and triples where the training asks for the score of each. Other clients see averaged rows of entities
     they hold.
 
-    Kill it and start it again at any time: it goes on from its last epoch, or begins to conclude anew.
+    Kill it and start it again at any time: it goes on from its last epoch, or begins to conclude anew. Where the
+    coordinator or the scorer is away, it waits for a day. Several clients on one machine: give each its part of the
+    cores, as OMP_NUM_THREADS=1.
 
     Example: `tripleherd join --data data/umls/client_0 --shared-key-file key --invitation-file invitation`
     """
@@ -89,7 +93,9 @@ def leave(
     home: HomeFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Leave a federation: rounds no longer wait for you, and what you sent still counts. `join` brings you back.
+    """Leave a federation: rounds no longer wait for you.
+
+    What you sent still counts. `join` brings you back.
 
     Example: `tripleherd leave --coordinator http://127.0.0.1:8001 --data data/umls/client_0`
     """
@@ -104,7 +110,9 @@ def show(
     home: HomeFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show who you are: your id, and the line that lets an operator admit you. The key is made where there is none.
+    """Show your id, and the line that gets you admitted.
+
+    An operator puts that line on the list of keys that may join. The key is made where there is none.
 
     Example: `tripleherd keys --data data/umls/client_0`
     """
@@ -120,9 +128,10 @@ def rotate(
     home: HomeFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replace your key at the coordinator, and at every other one that you have joined; you stay the same client.
+    """Replace your key; you stay the same client.
 
-    Stop `join` before. Where this is interrupted, do it again.
+    It is replaced at every coordinator that you have joined. Stop `join` before. Where this is interrupted, do it
+    again.
 
     Example: `tripleherd keys rotate --coordinator http://127.0.0.1:8001 --data data/umls/client_0`
     """

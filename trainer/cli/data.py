@@ -51,9 +51,10 @@ def split(
     columns: ColumnsOfFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Deal a graph to clients, split each client's triples 80/10/10, and count what they share.
+    """Deal a graph to clients, and count what they share.
 
-    Entities' and relations' texts beside the graph (entities.tsv, relations.tsv) go along with them.
+    Each client's triples are split 80/10/10 into training, validation and test triples. Entities' and relations' texts
+    beside the graph (entities.tsv, relations.tsv) go along with them.
 
     Example: `tripleherd split umls --clients 3 --out data/umls`
 
@@ -67,9 +68,10 @@ def convert(
     out: Out,
     as_json: AsJson = False,
 ) -> None:
-    """Write the clients of FedE's own data sets (.pkl) into folders to join with.
+    """Make folders of FedE's own data sets (.pkl).
 
-    The pickle is read without running anything: what is no array of integers is refused.
+    One for each client, to join with. The pickle is read without running anything: what is no array of integers is
+    refused.
 
     Example: `tripleherd convert FB15k237-Fed3.pkl --out data/fb15k237-fed3`
     """

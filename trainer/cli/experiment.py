@@ -18,7 +18,9 @@ def experiment(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Variants x data sets x seeds x modes on this machine: tables, figures, JSON lines and logs.
+    """Run variants x data sets x seeds x modes on this machine.
+
+    What comes of it are tables, figures, JSON lines and logs.
 
     Stop it at any time; the same command goes on. Finished runs are never run again, unless a setting of theirs or
     their data changes. Ends with status 1 where a run failed.

@@ -32,6 +32,7 @@ from trainer.cli.options import (
 )
 from trainer.commands import models as commands
 from trainer.commands.fuse import run_fuse
+from trainer.commands.predict import Asked, run_predict
 from trainer.commands.rerank import Reranking, run_rerank
 from trainer.inputs import ScorerAt
 from trainer.judge import JudgeReadout, TextsName
@@ -68,9 +69,10 @@ def demo(
     rounds: Rounds = None,
     as_json: AsJson = False,
 ) -> None:
-    """Everything on this machine on a small real graph, with a table at the end.
+    """Run everything on this machine, on a small real graph.
 
-    Starts a scorer, a coordinator and the clients as processes on free loopback ports, and stops them all.
+    A table comes at the end. Starts a scorer, a coordinator and the clients as processes on free loopback ports, and
+    stops them all.
 
     Example: `tripleherd demo --out results/demo`
     """
@@ -102,7 +104,9 @@ def train(
     tie_tolerance: TieTolerance = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train without a coordinator: one folder alone (isolation), or several pooled (collection).
+    """Train without a coordinator: one graph, or several pooled.
+
+    The first is the mode isolation, the second collection.
 
     Example: `tripleherd train data/umls/client_* --interaction complex --out results/pooled`
     """
@@ -127,7 +131,9 @@ def evaluate(
     kept: Kept = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rank a folder's test triples with a trained model: both sides, filtered, realistic.
+    """Rank a folder's test triples with a trained model.
+
+    Ranks are of both sides, filtered and realistic.
 
     Example: `tripleherd evaluate .tripleherd/client_0/CLIENT/TRAINING/fusion --data data/umls/client_0`
 
@@ -160,7 +166,9 @@ def fuse(
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Combine two trained models of one graph, a KGE and a LLaMA for example, by shares learned on validation triples.
+    """Combine two trained models of one graph.
+
+    A KGE and a LLaMA for example; what part each has in a score is learned on validation triples.
 
     Example: `tripleherd fuse results/transe results/llama --data data/umls/client_0 --out results/both --scorer URL`
     """
@@ -169,24 +177,28 @@ def fuse(
 
 def predict(
     model: ModelFolder,
-    relation: Annotated[str, typer.Option(help="The relation's id.")],
-    head: Annotated[str | None, typer.Option(help="Given to ask for tails.")] = None,
-    tail: Annotated[str | None, typer.Option(help="Given to ask for heads.")] = None,
+    relation: Annotated[str, typer.Option(help="The relation's id, or its name where --data has names.")],
+    head: Annotated[str | None, typer.Option(help="Given to ask for tails; likewise its id or name.")] = None,
+    tail: Annotated[str | None, typer.Option(help="Given to ask for heads; likewise its id or name.")] = None,
     top: Annotated[int, typer.Option(help="How many to show.", min=1)] = 10,
-    data: Annotated[str | None, typer.Option(help="Mark answers that this folder's triples hold.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Mark what this folder's triples hold; its entities.tsv and relations.tsv give names."),
+    ] = None,
     new: Annotated[bool, typer.Option("--new", help="Leave these answers out: what is left is new to you.")] = False,
     scorer: Scorer = None,
     scorer_key_file: ScorerKeyFile = None,
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """The most plausible tails of (head, relation, ?), or heads of (?, relation, tail).
+    """Show the most plausible tails or heads of a query.
+
+    These are the answers to (head, relation, ?), or to (?, relation, tail).
 
     Example: `tripleherd predict .tripleherd/client_0/CLIENT/TRAINING/fusion --head virus --relation causes --top 5`
     """
-    commands.run_predict(
-        Output(as_json), model, head, relation, tail, top, data, new, ScorerAt(scorer, scorer_key_file), device
-    )
+    asked = Asked(head, relation, tail)
+    run_predict(Output(as_json), model, asked, top, data, new, ScorerAt(scorer, scorer_key_file), device)
 
 
 def _interactions(given: list[str] | None) -> list[InteractionName]:

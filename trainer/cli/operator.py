@@ -47,10 +47,10 @@ PageAddress = Annotated[
     ),
 ]
 coordinator = typer.Typer(
-    help="For operators: members, the running training, and taking away what the coordinator knows.\n\n"
+    help="Watch, steer and export, as the coordinator's operator.\n\n"
     "Example: `tripleherd coordinator clients --operator-token-file operator`",
     no_args_is_help=True,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,
 )
 
 
@@ -98,7 +98,9 @@ def start(
     tie_tolerance: TieTolerance = None,
     as_json: AsJson = False,
 ) -> None:
-    """Start a training at the coordinator, as its operator. What is not given comes from the interaction's preset.
+    """Start a training at the coordinator, as its operator.
+
+    What is not given comes from the interaction's preset.
 
     Example: `tripleherd start --interaction llama --scorer http://127.0.0.1:8000 --operator-token-file operator`
     """
@@ -129,10 +131,11 @@ def export(
     training: Annotated[str | None, typer.Option(help="Id of the training; the latest's model unless given.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the best model with its opaque keys, the history, and the audit log, each newest first.
+    """Write the best model, the history and the audit log.
 
-    `history.jsonl` holds the trainings with their settings, then the rounds. With `--training` these are of that one
-    alone; the audit log is always the coordinator's whole.
+    The model's rows go by opaque keys; history and log have the newest first. `history.jsonl` holds the trainings with
+    their settings, then the rounds. With `--training` these are of that one alone; the audit log is always the
+    coordinator's whole.
 
     Example: `tripleherd coordinator export --out export --operator-token-file operator`
     """
@@ -146,9 +149,10 @@ def page(
     page_address: PageAddress = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print a link that opens the coordinator's page: whoever has it may watch for a week, and change nothing.
+    """Print a link with which the page can be watched.
 
-    To start, pause, stop and revoke there, open the page without it and enter the operators' token.
+    Whoever has it may watch for a week, and change nothing. To start, pause, stop and revoke there, open the page
+    without it and enter the operators' token.
 
     Example: `tripleherd coordinator page --operator-token-file operator`
     """
@@ -157,7 +161,9 @@ def page(
 
 @coordinator.command()
 def pause(operator_token_file: OperatorTokenFile, coordinator: CoordinatorUrl = HERE, as_json: AsJson = False) -> None:
-    """Keep the running training as it is until it is resumed. Clients wait; what they have trained is still taken.
+    """Keep the running training as it is until it is resumed.
+
+    Clients wait; what they have trained is still taken.
 
     Example: `tripleherd coordinator pause --operator-token-file operator`
     """
@@ -175,7 +181,9 @@ def resume(operator_token_file: OperatorTokenFile, coordinator: CoordinatorUrl =
 
 @coordinator.command()
 def stop(operator_token_file: OperatorTokenFile, coordinator: CoordinatorUrl = HERE, as_json: AsJson = False) -> None:
-    """End the running training with its best version so far, with which clients conclude.
+    """End the running training with its best version so far.
+
+    Clients conclude with that version.
 
     Example: `tripleherd coordinator stop --operator-token-file operator`
     """

@@ -34,12 +34,19 @@ from trainer.reports import Report
 
 GIVE_UP_AFTER = 300.0
 """Seconds without an answer after which a call fails: long enough for a service to be started again."""
+ASKED_GIVES_UP_AFTER = 20.0
+"""For a person who waits for the answer, and would rather be told that there is none."""
+MEMBER_GIVES_UP_AFTER = 86_400.0
+"""For a member of a federation, which has nothing better to do than to wait until a machine is mended."""
+AWAY_SECONDS = 30.0
+"""A service that was away for longer is said to answer again."""
 READ_SECONDS = 600.0
 """For the next part of a reply, which a model may have to compute first."""
 CONNECT_SECONDS = 10.0
 MIN_ATTEMPTS = 3
 
 JSON = "application/json"
+_UNITS = ((3600, "hours"), (60, "minutes"), (1, "s"))
 FAILURES = {500, 502, 504}
 """A service, or a proxy in front of it, failed on a call that may succeed later."""
 NOT_DONE = httpx.ConnectError | httpx.ConnectTimeout | Busy | StorageFull
@@ -49,11 +56,11 @@ T = TypeVar("T")
 
 
 class ServiceFailed(ProblemError):
-    """A service went on failing for `GIVE_UP_AFTER` seconds."""
+    """A service went on failing until the call gave up."""
 
 
 class ServiceUnreachable(Exception):
-    """A service did not answer for `GIVE_UP_AFTER` seconds, or its address is none; the message names the address."""
+    """A service did not answer until the call gave up, or its address is none; the message names the address."""
 
 
 class ClockWrong(Exception):
@@ -83,8 +90,8 @@ class Service:
         name: What it is, for messages.
         url: Where it is, as `http://127.0.0.1:8000`.
         token: Sent as bearer token, if given.
-        report: Told when a call has to be tried again.
-        give_up_after: Seconds without an answer after which a call fails.
+        report: Told when a call has to be tried again, and when a service that was away for long is back.
+        give_up_after: Seconds without an answer after which a call fails; may be changed between calls.
         signer: Signs every request (RFC 9421), if given.
 
     Attributes:
@@ -111,6 +118,7 @@ class Service:
     ) -> None:
         self.name, self.url, self.report, self.give_up_after = name, url.rstrip("/"), report, give_up_after
         self.token, self.signer, self.failures, self.lost = token, signer, 0, 0
+        self._away = 0.0  # when a call that is tried again failed first
         self._client = httpx.Client(base_url=_address(name, self.url))
 
     def __enter__(self) -> Self:
@@ -167,12 +175,14 @@ class Service:
         digest = content_digest(call.body or b"") if self.signer else ""
         try:
             result: T = retrying(self._once, call, digest, read)
-            return result
         except httpx.TransportError as error:
             raise ServiceUnreachable(
-                f"the {self.name} at {self.url} did not answer for {self.give_up_after:.0f} s ({_reason(error)}); "
+                f"the {self.name} at {self.url} did not answer for {_span(self.give_up_after)} ({_reason(error)}); "
                 "is it running, and is the address right?"
             ) from error
+        if retrying.statistics["attempt_number"] > 1 and time.monotonic() - self._away > AWAY_SECONDS:
+            self.report(f"the {self.name} at {self.url} answers again")
+        return result
 
     def _once(self, call: _Call, digest: str, read: Callable[[httpx.Response], T]) -> T:
         response = self._client.send(self._request(call, digest), stream=True)
@@ -213,11 +223,16 @@ class Service:
         return problem
 
     def _failed(self, state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
+        error = state.outcome and state.outcome.exception()
+        assert error is not None
         self.failures += not isinstance(error, Busy)
         self.lost += not isinstance(error, NOT_DONE)
-        if state.attempt_number == 1 and error is not None:
-            self.report(f"the {self.name} at {self.url} does not answer as it should ({_reason(error)}); trying again")
+        if state.attempt_number == 1:
+            self._away = time.monotonic()
+            self.report(
+                f"the {self.name} at {self.url} does not answer as it should ({_reason(error)}); trying again for "
+                f"{_span(self.give_up_after)}"
+            )
 
 
 def _address(name: str, url: str) -> httpx.URL:
@@ -250,6 +265,10 @@ def _wait(state: RetryCallState) -> float:
 def _may_pass(error: BaseException) -> bool:
     """Whether the same call may succeed later."""
     return isinstance(error, httpx.TransportError | Busy | NotReady | ServiceFailed | StorageFull)
+
+
+def _span(seconds: float) -> str:
+    return next(f"{seconds / unit:.0f} {name}" for unit, name in _UNITS if seconds >= 2 * unit or unit == 1)
 
 
 def _reason(error: BaseException) -> str:

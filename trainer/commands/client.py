@@ -9,7 +9,7 @@ from pathlib import Path
 from protocol.keys import MIN_KEY_BYTES
 from protocol.trainings import Share, TrainingSettings
 from trainer.clients.coordinator import Coordinator
-from trainer.clients.service import Service
+from trainer.clients.service import MEMBER_GIVES_UP_AFTER, Service, ServiceUnreachable
 from trainer.devices import usable_device
 from trainer.federation import Participant
 from trainer.home import Home
@@ -71,19 +71,23 @@ def run_join(console: Output, at: HomeAt, scorer: ScorerAt, options: JoinOptions
     invitation = secret_in(options.invitation_file) if options.invitation_file else None
     home, name = at.open(), at.name
     with ExitStack() as stack:
-        stack.enter_context(home.alone())
         say, now = stack.enter_context(progress(console))
-        graph = opaque_order(graph_of(str(at.data), say), shared_key)
+        graph = opaque_order(graph_of(str(at.data), say), shared_key)  # before a home is made for nothing
+        stack.enter_context(home.alone())
         coordinator = Coordinator(stack.enter_context(Service("coordinator", options.coordinator, None, say)))
         sign(coordinator, home)
         who = join(coordinator, home, graph, name, shared_key, invitation, options.share)
         say(f"{name} is client {who}")
+        coordinator.service.give_up_after = MEMBER_GIVES_UP_AFTER
         prompting = partial(prompting_of, graph=graph, sources=[str(at.data)], folder=home.path, say=say, now=now)
         made = partial(_interaction, stack, scorer, prompting, usable_device(options.device), say)
         one = Participant(
             who, name, graph, coordinator, home, made, say, now, options.share, options.texts, options.fuse
         )
-        results = one.run()
+        try:
+            results = one.run()
+        except ServiceUnreachable as error:
+            raise ServiceUnreachable(f"{error} Nothing is lost: the same command goes on where this one was") from error
     shown = table(results, f"{name}: both sides, {results[0].triples if results else 0} test triples")
     console.result(rows(results), shown)
 
@@ -102,6 +106,8 @@ def _interaction(
         UsageError: The training shares other tensors than the interaction has.
     """
     model = stack.enter_context(scorer_for(settings.interaction, scorer, say, settings))
+    if model is not None:
+        model.service.give_up_after = MEMBER_GIVES_UP_AFTER
     interaction = interaction_of(settings.interaction, model, settings.local, device, prompting(settings))
     expected = shared_dense(interaction, settings.dim, settings.local)
     dense = {name: each.shape for name, each in expected.items()} == {

@@ -6,18 +6,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.table import Table
-from rich.text import Text
 
-from protocol.messages import HEAD, TAIL
 from protocol.presets import PresetName
 from protocol.rounds import Mode, Split
 from protocol.trainings import InteractionName
 from trainer.alone import train_and_measure
-from trainer.answers import Queries
 from trainer.collection import pool, restricted
-from trainer.dataset import read_dataset
 from trainer.demo import Demo
 from trainer.devices import usable_device
 from trainer.graph import DataError
@@ -25,7 +20,6 @@ from trainer.inputs import (
     ScorerAt,
     UsageError,
     graph_of,
-    position_of,
     progress,
     saved_model,
     scorer_for,
@@ -112,48 +106,3 @@ def run_evaluate(console: Output, folder: Path, data: str, split: Split, scorer:
     for side, values in metrics.items():
         shown.add_row(side, *(f"{values.model_dump()[column]:.3f}" for column in ALL_COLUMNS))
     console.result(what | {"tie_tolerance": tolerance} | counts | {"sides": sides}, shown)
-
-
-def run_predict(
-    console: Output,
-    folder: Path,
-    head: str | None,
-    relation: str,
-    tail: str | None,
-    top: int,
-    data: str | None,
-    new: bool,
-    scorer: ScorerAt,
-    device: str,
-) -> None:
-    """Print the best candidates of one query; with `new` those alone that the data does not hold."""
-    if new and data is None:
-        raise UsageError("--new leaves out what your data holds: give it as --data")
-    if (head is None) == (tail is None):
-        raise UsageError("give either --head, to ask for tails, or --tail, to ask for heads")
-    known: set[tuple[str, str, str]] = set()
-    if data is not None:
-        graph = read_dataset(data)
-        known = {triple for split in graph.triples for triple in graph.named(split)}
-    with progress(console) as (say, now), saved_model(folder, scorer, say, now, device) as model:
-        now("scoring all candidates")
-        given = position_of(head or tail or "", model.card.entities, "entity")
-        number = position_of(relation, model.card.relations, "relation")
-        side = TAIL if tail is None else HEAD
-        columns = [np.array([value], dtype=np.int64) for value in (given, number, side)]
-        scores = model.scorer(Queries(*columns))[0]
-    asked = f"{head}, {relation}, ?" if tail is None else f"?, {relation}, {tail}"
-    marks = data is not None and not new
-    shown = Table("rank", "entity", "score", *(["known"] if marks else []), title=Text(f"({asked})"))
-    found: list[dict[str, Any]] = []
-    for place, entity in enumerate(np.argsort(-scores, kind="stable"), 1):
-        name = model.card.entities[entity]
-        is_known = ((head or name), relation, (tail or name)) in known
-        if new and is_known:
-            continue
-        shown.add_row(str(place), Text(name), f"{scores[entity]:.3f}", *(["yes" if is_known else ""] if marks else []))
-        seen = {} if data is None else {"known": is_known}
-        found.append({"rank": place, "entity": name, "score": float(scores[entity])} | seen)
-        if len(found) == top:
-            break
-    console.result({"head": head, "relation": relation, "tail": tail, "best": found}, shown)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -15,15 +16,14 @@ from protocol.presets import PresetName
 from protocol.rounds import TrainingSummary
 from protocol.trainings import InteractionName
 from trainer.clients.coordinator import Coordinator
-from trainer.clients.service import Service
+from trainer.clients.service import ASKED_GIVES_UP_AFTER, Service
 from trainer.files import whole
 from trainer.inputs import ScorerAt, UsageError, progress, scorer_for, secret_in, wanted_training
 from trainer.output import Output
 from trainer.reports import Report
 
-SHOWN_DIGITS = 12
+SHOWN_DIGITS = 8
 """Of a client's id in a table: enough to tell clients apart, and to name one."""
-_COUNTS = ("entities", "shared", "relations", "train", "updates")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,10 @@ class OperatorAt:
     def calls(self, console: Output) -> Iterator[tuple[Coordinator, Report]]:
         """Calls as the operator, and where to say what they did."""
         token = secret_in(self.token_file)
-        with progress(console) as (say, _), Service("coordinator", self.coordinator, token, say) as service:
+        with (
+            progress(console) as (say, _),
+            Service("coordinator", self.coordinator, token, say, ASKED_GIVES_UP_AFTER) as service,
+        ):
             yield Coordinator(service), say
 
 
@@ -127,16 +130,16 @@ def run_clients(console: Output, at: OperatorAt) -> None:
     """Print who is a member, and who was."""
     with at.calls(console) as (operator, _):
         clients = operator.clients().clients
-    shown = Table()
-    shown.add_column("client", min_width=SHOWN_DIGITS)
-    for column in ("name", "seen", *_COUNTS, "last", "state"):
-        shown.add_column(column)
+    caption = "seen: UTC; shared: entities that another member holds too; triples: for training"
+    shown = Table(caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # which fits 80 columns
+    shown.add_column("client", no_wrap=True)
+    shown.add_column("name", overflow="fold", min_width=10)
+    for column in ("seen", "entities", "shared", "triples", "updates", "state"):
+        shown.add_column(column, no_wrap=True)
     for client in clients:
-        held = (client.entities, client.shared_entities, client.relations, client.triples["train"])
-        counts = map(str, (*held, client.updates))
-        last = "" if client.last_round is None else str(client.last_round)
-        seen = f"{client.seen:%Y-%m-%d %H:%M}"
-        shown.add_row(client.client[:SHOWN_DIGITS], Text(client.name), seen, *counts, last, _state(client))
+        counts = map(str, (client.entities, client.shared_entities, client.triples["train"], client.updates))
+        who = client.client[:SHOWN_DIGITS], Text(client.name)
+        shown.add_row(*who, f"{client.seen:%m-%d %H:%M}", *counts, _state(client))
     console.result([client.model_dump(mode="json") for client in clients], shown)
 
 

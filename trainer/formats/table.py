@@ -69,7 +69,10 @@ def _triples(path: Path, rows: Iterator[Row], columns: Columns | None) -> Iterat
         width = max(wanted) + 1
     for number, fields in rows:
         if columns is None and len(fields) > width:
-            raise DataError(f"{path}:{number}: {len(fields)} columns; say which are head, relation, tail as --columns")
+            raise DataError(
+                f"{path}:{number}: {len(fields)} columns; `tripleherd split {path} --columns HEAD,RELATION,TAIL` takes "
+                "three of them, by position or by name, and makes folders"
+            )
         if len(fields) < width or not all(fields[place] for place in wanted):
             raise DataError(f"{path}:{number}: expected head, relation, tail, {_separated(path)}")
         head, relation, tail = (fields[place] for place in wanted)

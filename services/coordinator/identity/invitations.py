@@ -39,11 +39,12 @@ class Invitations:
             return listed
         if self._token is None:
             raise Forbidden("an operator has to put this key on the list of those that may join", key=key_id)
-        raise Forbidden(
+        wanted = (
             "joining needs the invitation token as `Authorization: Bearer <token>`"
-            + (", or an operator to list this key" if self._allowed else ""),
-            key=key_id,
+            if token is None
+            else "the token that was sent is not this coordinator's invitation"
         )
+        raise Forbidden(wanted + (", and no operator has listed this key" if self._allowed else ""), key=key_id)
 
     @staticmethod
     def _listed(file: Path) -> dict[str, bytes]:

@@ -127,10 +127,7 @@ def _ending(client: Client, training: Training, finished: float, silent: bool) -
 
 def _shared(overlap: Shared | None, training: Training | None) -> int | None:
     """Of what the training shares, which is entities where there is none yet."""
-    if overlap is None:
-        return None
-    share = "entities" if training is None else training.fixed().share
-    return {"entities": overlap.entities, "relations": overlap.relations, "both": sum(overlap)}[share]
+    return None if overlap is None else overlap.of("entities" if training is None else training.fixed().share)
 
 
 def _overdue(current: Round, training: Training, now: float) -> bool:

@@ -43,6 +43,15 @@ class Outcome:
     sides: Sides
     modes: dict[Mode, ModeResult]
 
+    @property
+    def by_client(self) -> list[tuple[str, dict[Mode, ClientResult]]]:
+        """Each client's own results in every mode that it reported, in the order of joining."""
+        found: dict[str, dict[Mode, ClientResult]] = {}
+        for mode, result in self.modes.items():
+            for each in result.clients:
+                found.setdefault(each.client, {})[mode] = each
+        return list(found.items())
+
 
 def outcome(session: Session, training: Training) -> Outcome | None:
     """The outcome of a training; None while nobody has reported any."""

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from protocol.rounds import RoundView, TrainingSummary
 from services.coordinator.page.crew import CrewLine, crew
 from services.coordinator.page.outcome import Outcome, outcome
-from services.coordinator.page.rounds import RoundLine, first_number, is_stopped, latest_rounds
+from services.coordinator.page.rounds import RoundLine, first_number, latest_rounds
 from services.coordinator.rounds.history import training_summary
 from services.coordinator.rounds.views import take
 from services.coordinator.store import queries
@@ -23,7 +23,6 @@ class Chosen:
     Attributes:
         summary: As in `GET /rounds`.
         first: The coordinator's number of its first round.
-        stopped: An operator ended it before it came to its own end.
         rounds: The latest ones, the newest first.
         bytes: Of all its updates.
         outcome: Test metrics, once there are any.
@@ -31,7 +30,6 @@ class Chosen:
 
     summary: TrainingSummary
     first: int
-    stopped: bool
     rounds: list[RoundLine]
     bytes: int
     outcome: Outcome | None
@@ -92,7 +90,7 @@ def overview(store: Store, training: str | None = None, other: str | None = None
         NotFound: There is no such training.
     """
     with store.database.read() as session:
-        snapshot = take(session)
+        snapshot = take(session, store.overlap)
         chosen = queries.latest_training(session) if training is None else queries.named_training(session, training)
         compared = None if other is None else queries.named_training(session, other)
         trainings = session.scalars(select(Training).order_by(Training.ordinal.desc())).all()
@@ -112,7 +110,6 @@ def _chosen(session: Session, training: Training, summary: TrainingSummary) -> C
     return Chosen(
         summary=summary,
         first=first,
-        stopped=is_stopped(training),
         rounds=latest_rounds(session, training, first),
         bytes=session.execute(sizes.where(Round.training == training.id)).scalar_one() or 0,
         outcome=outcome(session, training),

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from protocol.rounds import Metrics, RoundSummary
 from protocol.trainings import Sides
-from services.coordinator.rounds.history import round_summaries
+from services.coordinator.rounds.history import is_stopped, round_summaries
 from services.coordinator.store import queries
 from services.coordinator.store.schema import Round, Training
 
@@ -46,13 +46,6 @@ def first_number(session: Session, training: Training | None) -> int:
     if training is None:
         return 1
     return session.execute(select(func.min(Round.number)).where(Round.training == training.id)).scalar_one() or 1
-
-
-def is_stopped(training: Training) -> bool:
-    """Whether an operator ended it before it came to its own end."""
-    settings = training.fixed()
-    own_end = training.rounds_done >= settings.rounds or training.stale >= settings.patience
-    return training.finished is not None and not own_end
 
 
 def is_partly_evaluated(round: Round, training: Training) -> bool:

@@ -154,7 +154,8 @@ def _draw(session: Session, training: Training, current: Round, now: float) -> N
     able = queries.able_clients(session, settings)
     others = set(able) - set(queries.selected(session, current.number, "training"))
     size = lifecycle.draw_size(len(able), settings)
-    drawn = lifecycle.select(others, size, seed=settings.seed, round=current.number, attempt=current.attempt)
+    nth = training.rounds_done + 1  # of the training, so that another one with its seed draws alike
+    drawn = lifecycle.select(others, size, seed=settings.seed, round=nth, attempt=current.attempt)
     _add(session, current, "training", drawn)
     queries.tell(session)
 

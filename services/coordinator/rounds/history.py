@@ -51,12 +51,20 @@ def training_summary(session: Session, training: Training) -> TrainingSummary:
         phase=phase_of(training, queries.last_round(session, training.id)),
         started=moment(training.started),
         finished=moment(training.finished),
+        stopped=is_stopped(training),
         paused=training.pause_reason,
         rounds_done=training.rounds_done,
         best_version=training.best_version,
         best_mrr=training.best_mrr,
         settings=training.fixed(),
     )
+
+
+def is_stopped(training: Training) -> bool:
+    """Whether an operator ended it before it came to its own end."""
+    settings = training.fixed()
+    own_end = training.rounds_done >= settings.rounds or training.stale >= settings.patience
+    return training.finished is not None and not own_end
 
 
 def _round_summary(session: Session, each: Round) -> RoundSummary:

@@ -1,4 +1,4 @@
-"""The round as one caller should see it: what is equal for all is read once an event, what differs are two bits."""
+"""The round as one caller should see it: what is equal for all is read once an event, what differs are three bits."""
 
 import threading
 from dataclasses import dataclass, field
@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from protocol.rounds import Phase, RoundView
 from services.coordinator.rounds.times import moment
 from services.coordinator.store import queries
+from services.coordinator.store.overlap import Overlap
 from services.coordinator.store.schema import Round, Training, Update
 from services.coordinator.store.store import Store
 
@@ -21,12 +22,14 @@ class Snapshot:
         common: As somebody sees it who has no part in it.
         selected: Clients that are to act.
         answered: Clients whose update or evaluation for the phase is in.
+        alone: Members that share nothing with another one, while a training runs.
     """
 
     common: RoundView
     selected: frozenset[str] = frozenset()
     answered: frozenset[str] = frozenset()
-    _bodies: dict[tuple[bool, bool], bytes] = field(default_factory=dict)
+    alone: frozenset[str] = frozenset()
+    _bodies: dict[tuple[bool, bool, bool], bytes] = field(default_factory=dict)
 
     @property
     def event(self) -> int:
@@ -35,18 +38,18 @@ class Snapshot:
 
     def view(self, client: str | None) -> RoundView:
         """As the client sees it; operators (None) are never selected."""
-        selected, answered = self._part(client)
-        return self.common.model_copy(update={"selected": selected, "answered": answered})
+        selected, answered, alone = self._part(client)
+        return self.common.model_copy(update={"selected": selected, "answered": answered, "alone": alone})
 
     def body(self, client: str | None) -> bytes:
-        """`view` as JSON. A thousand clients that wait for the same event are answered out of at most four bodies."""
+        """`view` as JSON. A thousand clients that wait for the same event are answered out of at most eight bodies."""
         part = self._part(client)
         if part not in self._bodies:
             self._bodies[part] = self.view(client).model_dump_json().encode()
         return self._bodies[part]
 
-    def _part(self, client: str | None) -> tuple[bool, bool]:
-        return client in self.selected, client in self.answered
+    def _part(self, client: str | None) -> tuple[bool, bool, bool]:
+        return client in self.selected, client in self.answered, client in self.alone
 
 
 class Views:
@@ -61,11 +64,11 @@ class Views:
         """The present snapshot. Blocks: for threads."""
         with self._lock, self._store.database.read() as session:
             if self._latest is None or self._latest.event != queries.event(session):
-                self._latest = take(session)
+                self._latest = take(session, self._store.overlap)
             return self._latest
 
 
-def take(session: Session) -> Snapshot:
+def take(session: Session, overlap: Overlap) -> Snapshot:
     """The snapshot of a session's state."""
     event, training = queries.event(session), queries.latest_training(session)
     if training is None:
@@ -93,7 +96,7 @@ def take(session: Session) -> Snapshot:
     )
     if open_ is None or training.paused is not None:
         return Snapshot(common)
-    return Snapshot(common, *_parts(session, open_))
+    return Snapshot(common, *_parts(session, open_), _alone(session, training, overlap))
 
 
 def _parts(session: Session, current: Round) -> tuple[frozenset[str], frozenset[str]]:
@@ -105,6 +108,14 @@ def _parts(session: Session, current: Round) -> tuple[frozenset[str], frozenset[
     else:
         return frozenset(), frozenset()
     return frozenset(queries.selected(session, current.number, current.phase)), answered
+
+
+def _alone(session: Session, training: Training, overlap: Overlap) -> frozenset[str]:
+    """Who can take part, beside others, and shares nothing with any member."""
+    settings = training.fixed()
+    able, shared = queries.able_clients(session, settings), overlap.of_members(session)
+    alone = frozenset(client for client in able if not shared[client].of(settings.share))
+    return alone if len(able) > 1 else frozenset()
 
 
 def phase_of(training: Training, current: Round | None) -> Phase:

@@ -7,6 +7,7 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from protocol.trainings import Share
 from services.coordinator.store import queries
 from services.coordinator.store.schema import Client
 
@@ -16,6 +17,10 @@ class Shared(NamedTuple):
 
     entities: int
     relations: int
+
+    def of(self, share: Share) -> int:
+        """Of what a training shares."""
+        return {"entities": self.entities, "relations": self.relations, "both": sum(self)}[share]
 
 
 class Overlap:

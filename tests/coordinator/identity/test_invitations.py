@@ -88,7 +88,9 @@ def test_either_way_in_is_enough_where_both_are_open(tmp_path: Path) -> None:
     ways.check(None, one.id)
     ways.check("another token", one.id)
     ways.check(INVITATION, two.id)
-    with pytest.raises(Forbidden, match="or an operator to list this key"):
+    with pytest.raises(Forbidden, match="as `Authorization: Bearer <token>`, and no operator has listed this key"):
         ways.check(None, three.id)
+    with pytest.raises(Forbidden, match="is not this coordinator's invitation, and no operator has listed"):
+        ways.check("another token", three.id)
     file.unlink()
     ways.check(INVITATION, two.id)

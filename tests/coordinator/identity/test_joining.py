@@ -70,6 +70,24 @@ def test_how_many_rows_a_member_shares_with_others(local: Local) -> None:
     assert shared() == {"one": (1, 0), "two": (0, 0), "odd": (1, 0)}
 
 
+@pytest.mark.parametrize(("share", "lonely"), [("entities", ["odd"]), ("relations", ["odd", "two"]), ("both", ["odd"])])
+def test_who_shares_nothing_with_anybody_is_told_so_while_rounds_run(
+    local: Local, share: str, lonely: list[str]
+) -> None:
+    one, two = Member("one", ["x", "y"], relations=["r"]), Member("two", ["y"], relations=["s"])
+    three, odd = Member("three", ["x"], relations=["r"]), Member("odd", ["another shared key's x"], relations=["q"])
+
+    def alone() -> list[str]:
+        return sorted(each.name for each in (one, two, three, odd) if local.view(each).alone)
+
+    local.join(one)
+    local.start(clients=4, share=share, relation_dim=4 if share != "entities" else None)
+    assert alone() == []
+    local.join(two, three, odd)
+    assert alone() == lonely
+    assert not local.view().alone
+
+
 def test_who_is_refused_leaves_no_rows(local: Local) -> None:
     busy, gone = Member("busy", ["x"]), Member("gone", ["x"])
     local.join(busy, gone)

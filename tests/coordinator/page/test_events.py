@@ -258,7 +258,7 @@ def test_what_some_clients_sent_when_a_training_was_stopped_is_no_mean(local: Lo
     stop_training(local.store)
     found = overview(local.store).chosen
     assert found is not None
-    assert (found.stopped, found.best_after) == (True, None)
+    assert (found.summary.stopped, found.best_after) == (True, None)
     assert [(each.round, each.updates, each.loss) for each in found.rounds] == [(2, 1, None), (1, 2, 0.5)]
     curve = curves(local.store, None, 0)
     assert [point.loss for point in curve.points] == [0.5, None]

@@ -73,6 +73,24 @@ def test_only_selected_clients_are_drawn_and_count(local: Local) -> None:
     assert len(set(map(frozenset, draws))) > 1
 
 
+def test_another_training_with_the_same_seed_draws_the_same(local: Local) -> None:
+    crowd = members(*[3] * 6)
+    local.join(*crowd)
+    draws: list[list[list[str]]] = []
+    for seed in (5, 5, 6):
+        local.start(clients=6, fraction=0.5, rounds=3, evaluate_every=3, seed=seed)
+        draws.append([])
+        while local.view().phase == "training":
+            draws[-1].append([member.name for member in local.selected(crowd)])
+            for member in local.selected(crowd):
+                local.send(member)
+        for member in crowd:
+            local.report(member, 0.1)
+        assert local.view().phase == "finished"
+    assert draws[0] == draws[1] != draws[2]
+    assert [len(rounds) for rounds in draws] == [3, 3, 3]
+
+
 def test_the_deadline_closes_a_round_with_a_quorum(local: Local) -> None:
     crowd = members(1, 1, 1)
     local.start(clients=3, quorum=2)

@@ -10,7 +10,7 @@ import pytest
 from protocol.problems import KINDS, Busy, NotFound, NotReady, ProblemError, StorageFull, Unauthorized
 from protocol.signatures import Signer, content_digest, public_bytes, read_signature, verify
 from tests.trainer.support import DROP, Loopback, Reply, loopback
-from trainer.clients.service import ClockWrong, Service, ServiceUnreachable
+from trainer.clients.service import MEMBER_GIVES_UP_AFTER, ClockWrong, Service, ServiceUnreachable
 
 OK: Reply = (200, b"fine")
 
@@ -147,10 +147,35 @@ def test_a_service_that_never_answers_is_given_up_and_its_address_named(waits: l
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
         with Service("scorer", url, None, said.append, 0.05) as service, pytest.raises(ServiceUnreachable) as error:
             service.json("GET", "/info")
-    assert str(error.value).startswith(f"the scorer at {url} did not answer")
+    assert str(error.value).startswith(f"the scorer at {url} did not answer for 0 s")
     assert len(said) == 1
     assert service.failures > service.lost == 0  # nobody was there to do it
     assert waits
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(20.0, "20 s"), (119.0, "119 s"), (300.0, "5 minutes"), (MEMBER_GIVES_UP_AFTER, "24 hours")]
+)
+def test_it_says_for_how_long_a_call_is_tried(serve: Serve, said: list[str], seconds: float, words: str) -> None:
+    _, service = serve(NOT_READY, OK, give_up_after=seconds)
+    service.json("GET", "/round")
+    assert len(said) == 1
+    assert said[0].endswith(f"trying again for {words}")
+
+
+@pytest.mark.parametrize(("away", "told"), [(5.0, False), (600.0, True)])
+def test_a_service_that_was_away_for_long_is_said_to_be_back(
+    serve: Serve, said: list[str], monkeypatch: pytest.MonkeyPatch, away: float, told: bool
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: clock.append(clock.pop() + away))
+    server, service = serve(NOT_READY, OK, OK, give_up_after=1e6)
+    service.json("GET", "/round")
+    service.json("GET", "/round")
+    assert [text for text in said if "again" in text.split("; ")[0]] == [
+        f"the coordinator at {server.url} answers again"
+    ] * told
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from protocol.signatures import Signer
 from tests.trainer.stand_in import INVITATION, coordinator
-from tests.trainer.support import Run, small_settings
+from tests.trainer.support import DROP, Reply, Run, small_settings
 from trainer.graph import Graph, write_folder
 
 Here = Callable[..., Run]
@@ -71,6 +71,36 @@ def test_a_client_joins_trains_and_leaves(clinic: Path, here: Here) -> None:
         assert stand_in.server.seen[-1][0] == "DELETE"
         run = here("leave", "--coordinator", stand_in.server.url, "--home", clinic / "home")
         assert (run.returncode, "nothing to leave" in run.stderr) == (2, True)
+
+
+def test_what_cannot_be_joined_with_leaves_no_home(clinic: Path, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(clinic)
+    run = here("join", "--data", clinic, "--shared-key-file", clinic / "shared-key")
+    assert run.returncode == 2
+    assert f"do you mean {clinic / 'clinic'}?" in run.stderr
+    assert not (clinic / ".tripleherd").exists()
+
+
+def test_a_member_waits_far_longer_than_one_that_never_joined(
+    clinic: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.commands.client.MEMBER_GIVES_UP_AFTER", 0.5)
+    with coordinator(small_settings("transe", dim=8, rounds=2)) as stand_in:
+        fetched: list[str] = []
+
+        def gone(asked: str) -> Reply | None:
+            if asked.endswith("/embeddings"):
+                fetched.append(asked)
+                return DROP
+            return None
+
+        stand_in.before = gone
+        common = options(clinic, stand_in.server.url)
+        run = here("join", *common, "--invitation-file", clinic / "invitation")
+    assert run.returncode == 2
+    assert len(fetched) > 1
+    assert "did not answer for 0 s" in run.stderr
+    assert "Nothing is lost: the same command goes on" in run.stderr
 
 
 def test_a_training_whose_relations_have_another_form_is_refused(clinic: Path, here: Here) -> None:

@@ -22,7 +22,7 @@ IDS = ["ab" * 32, "ac" * 32]
 
 def summary(**changes: object) -> TrainingSummary:
     said = {"training": "t1", "phase": "training", "started": WHEN, "finished": None, "paused": None, "rounds_done": 4}
-    said |= {"best_version": 3, "best_mrr": 0.5, "settings": TrainingSettings(interaction="transe")}
+    said |= {"stopped": False, "best_version": 3, "best_mrr": 0.5, "settings": TrainingSettings(interaction="transe")}
     return TrainingSummary.model_validate(said | changes)
 
 
@@ -174,15 +174,23 @@ def test_a_refusal_is_one_line(operate: Operate, server: Loopback) -> None:
 
 def test_clients_are_listed_with_what_they_did(operate: Operate) -> None:
     run = operate("coordinator", "clients")
-    first, second = [re.split(r"\s*│\s*", line)[1:-1] for line in run.stdout.splitlines() if "clinic" in line]
-    assert first[0] == IDS[0][:12]
-    assert first[1:2] + first[3:] == ["clinic [0]", "135", "128", "0", "800", "7", "12", "member"]
+    first, second = [re.split(r"\s\s+", line.strip()) for line in run.stdout.splitlines() if "clinic" in line]
+    assert first == [IDS[0][:8], "clinic [0]", "01-02 03:04", "135", "128", "800", "7", "member"]
     assert second[-1] == "has left"
     listed = json.loads(operate("coordinator", "clients", "--json").stdout)
     assert ClientSummary.model_validate(listed[0]) == client(0)
 
 
-@pytest.mark.parametrize("named", [IDS[1], IDS[1][:12], "ac"])
+def test_the_list_of_clients_fits_a_narrow_terminal(operate: Operate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = operate("coordinator", "clients").stdout
+    assert "…" not in shown
+    columns = ["client", "name", "seen", "entities", "shared", "triples", "updates", "state"]
+    assert next(line for line in shown.splitlines() if line.strip()).split() == columns
+    assert [name in shown for name in ("clinic [0]", "clinic [1]", "has left")] == [True] * 3
+
+
+@pytest.mark.parametrize("named", [IDS[1], IDS[1][:8], "ac"])
 def test_a_client_is_removed_by_the_digits_that_the_list_shows(operate: Operate, server: Loopback, named: str) -> None:
     run = operate("coordinator", "revoke", named)
     assert run.returncode == 0, run.stderr

@@ -39,7 +39,7 @@ def test_a_csv_may_quote_what_it_holds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "columns", "said"),
     [
-        ("a.tsv", "a\tr\tb\tc\n", None, "a.tsv:1: 4 columns; say which are head, relation, tail as --columns"),
+        ("a.tsv", "a\tr\tb\tc\n", None, "a.tsv:1: 4 columns; `tripleherd split"),
         ("a.tsv", "a\tr\tb\n\na\tr\n", None, "a.tsv:3: expected head, relation, tail, separated by tabs"),
         ("a.csv", "a,r,b\na,,b\n", None, "a.csv:2: expected head, relation, tail, separated by commas"),
         ("a.tsv", "a\tr\tb\n", "1,2,4", "a.tsv:1: expected head, relation, tail"),
