@@ -38,7 +38,7 @@ class RoundView(Strict):
     alone: bool = Field(
         False,
         description="Whether a training runs and this client holds nothing of what it shares that another member holds "
-        "too: most likely its shared key is not theirs. False for the only member, and before the first round.",
+        "too, as counted when the round opened: most likely its shared key is not theirs. False for the only member.",
     )
     settings: TrainingSettings | None = None
 

@@ -90,8 +90,8 @@ class LocalSettings(LlamaForm):
         512,
         ge=1,
         le=1 << 20,
-        description="Of one step of the optimiser: (entity, relation) queries for `cross_entropy`; (query, answer) pairs "
-        "for the other losses and for readouts of triples.",
+        description="Of one step of the optimiser: (entity, relation) queries for `cross_entropy`; (query, answer) "
+        "pairs for the other losses and for readouts of triples.",
     )
     local_epochs: int = Field(3, ge=1, le=1_000, description="Passes over the client's own triples a round.")
     sides: Sides = Field(

@@ -124,7 +124,7 @@ class _Training:
                     f"none of the other members holds any of your {_what(self.settings.share)}, so you train alone: "
                     "have you the shared key that they have, and the same ids?"
                 )
-            alone = view.alone
+            alone = alone or view.alone
             if view.round is not None and view.selected and not view.answered:
                 self._act(view, view.round)
             else:
@@ -242,7 +242,7 @@ def _end(summary: TrainingSummary) -> str:
     """How many rounds a training had, and why no more."""
     settings, had = summary.settings, f"{summary.rounds_done} of {summary.settings.rounds} rounds"
     if summary.stopped:
-        return f"{had}, as its operator stopped it"
+        return f"{had}, as an operator stopped it"
     if summary.rounds_done < settings.rounds:
         return f"{had}, as {settings.patience} evaluations on end were not better"
     return had

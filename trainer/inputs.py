@@ -11,6 +11,7 @@ from rich.text import Text
 
 from protocol.presets import PresetName, preset_of
 from protocol.trainings import InteractionName, LocalSettings, TrainingSettings
+from trainer.clients.retries import GIVE_UP_AFTER
 from trainer.clients.service import Service
 from trainer.dataset import read_dataset
 from trainer.devices import usable_device
@@ -126,8 +127,11 @@ def scorer_for(
     at: ScorerAt,
     say: Report,
     wanted: TrainingSettings | None = None,
+    give_up_after: float = GIVE_UP_AFTER,
 ) -> Iterator[RemoteModel | None]:
     """The scorer for `llama`, as the wanted training is fixed to it; nothing for other interactions.
+
+    A call of it fails after `give_up_after` seconds without an answer.
 
     Raises:
         UsageError: A scorer is needed, and no address was given, or its key cannot be read.
@@ -138,7 +142,8 @@ def scorer_for(
         return
     if at.url is None:
         raise UsageError("the interaction `llama` needs a scorer: give its address as --scorer")
-    with Service("scorer", at.url, secret_in(at.key_file) if at.key_file else None, say) as service:
+    key = secret_in(at.key_file) if at.key_file else None
+    with Service("scorer", at.url, key, say, give_up_after) as service:
         scorer = RemoteModel(service)
         if wanted is not None and wanted.scorer is not None:
             scorer.require(wanted.scorer, wanted.local)

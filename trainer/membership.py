@@ -9,7 +9,7 @@ from protocol.problems import Forbidden, NotFound, ProblemError, Unauthorized
 from protocol.signatures import Signer
 from protocol.trainings import Share
 from trainer.clients.coordinator import Coordinator
-from trainer.clients.service import ServiceUnreachable
+from trainer.clients.retries import ServiceUnreachable
 from trainer.graph import SPLITS, Graph
 from trainer.home import Home, Membership
 from trainer.keys import begin_rotation, end_rotation, next_key, present_key

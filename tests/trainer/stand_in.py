@@ -33,6 +33,7 @@ class StandIn:
         versions: Shared tensors by version.
         updates: SHA-256 of what was accepted, by round.
         first: Number of the training's first round, which is the coordinator's next one.
+        ends_after: So many rounds, where these are not all.
         alone, stopped: As the coordinator says them.
         refused: Rounds whose update is refused, once, as theirs closed meanwhile.
         undrawn: Rounds after an evaluation that this client has no part in.
@@ -45,6 +46,7 @@ class StandIn:
     joins: int = 0
     round: int = 1
     first: int = 1
+    ends_after: int | None = None
     alone: bool = False
     phase: str = "training"
     event: int = 1
@@ -179,7 +181,7 @@ class StandIn:
         if (number, self.phase, evaluation.split) == (self.round, "evaluating", "valid"):
             self.event += 1
             self.best = number
-            self.phase = "finished" if number - self.first >= self.settings.rounds else "training"
+            self.phase = "finished" if number - self.first >= (self.ends_after or self.settings.rounds) else "training"
             if number in self.undrawn:
                 self._closed_by_others()
         receipt = EvaluationReceipt(

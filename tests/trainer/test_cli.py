@@ -258,7 +258,7 @@ MENDABLE: dict[str, tuple[Arguments, str]] = {
     ),
     "too many columns": (
         lambda data, model: ["train", four_columns(data), "--out", data / "o"],
-        "four.csv --columns HEAD,RELATION,TAIL`",
+        "four.csv --columns HEAD,RELATION,TAIL --clients 1 --out FOLDER`",
     ),
     "missing model": (lambda data, model: ["evaluate", data, "--data", data / "client_0"], "holds no model"),
     "unknown data set": (lambda data, model: ["split", "nationz", "--out", data / "o"], "nationz: neither"),
@@ -274,6 +274,10 @@ MENDABLE: dict[str, tuple[Arguments, str]] = {
     "unknown entity": (
         lambda data, model: ["predict", model, "--relation", relation_of(data), "--head", "CHI"],
         "no entity 'CHI'; close: china",
+    ),
+    "empty entity": (
+        lambda data, model: ["predict", model, "--relation", relation_of(data), "--head", ""],
+        "the model knows no entity ''",
     ),
     "no scorer": (
         lambda data, model: ["train", data / "client_0", "--out", data / "o", "--interaction", "llama"],

@@ -116,7 +116,11 @@ def test_a_seed_repeats_a_training_whatever_ran_before_it_at_the_coordinator(tmp
 @pytest.mark.parametrize("share", ["entities", "both"])
 def test_who_shares_nothing_with_anybody_is_told_once(tmp_path: Path, small: Graph, share: Share) -> None:
     with coordinator(settings_of("transe", share=share)) as stand_in:
-        stand_in.alone = True
+
+        def every_other_time(asked: str) -> None:
+            stand_in.alone = not stand_in.alone
+
+        stand_in.before = every_other_time
         run = Run(tmp_path, small, share)
         run.start(stand_in)
     what = "entities and relations" if share == "both" else share
@@ -125,13 +129,19 @@ def test_who_shares_nothing_with_anybody_is_told_once(tmp_path: Path, small: Gra
     assert "shared key" in told
 
 
-@pytest.mark.parametrize(("stopped", "why"), [(False, ""), (True, ", as its operator stopped it")])
-def test_why_a_training_ended_is_said(tmp_path: Path, small: Graph, stopped: bool, why: str) -> None:
-    with coordinator(settings_of("transe")) as stand_in:
-        stand_in.stopped = stopped
+@pytest.mark.parametrize(
+    ("rounds", "stopped", "why"),
+    [
+        (4, False, ""),
+        (2, False, ", as 9 evaluations on end were not better"),
+        (2, True, ", as an operator stopped it"),
+    ],
+)
+def test_why_a_training_ended_is_said(tmp_path: Path, small: Graph, rounds: int, stopped: bool, why: str) -> None:
+    with coordinator(settings_of("transe"), ends_after=rounds, stopped=stopped) as stand_in:
         run = Run(tmp_path, small)
         run.start(stand_in)
-    assert f"the training is over after 4 of 4 rounds{why}; concluding with its best version" in run.said
+    assert f"the training is over after {rounds} of 4 rounds{why}; concluding with its best version" in run.said
 
 
 def test_an_epoch_that_is_done_is_not_run_again(tmp_path: Path, small: Graph) -> None:

@@ -16,7 +16,8 @@ from protocol.problems import InvalidRequest, ProblemError
 from trainer.checkpoints import HomeUnusable
 from trainer.cli import client, data, models, operator
 from trainer.cli.experiment import experiment
-from trainer.clients.service import ClockWrong, ServiceUnreachable
+from trainer.clients.retries import ServiceUnreachable
+from trainer.clients.service import AddressWrong, ClockWrong
 from trainer.devices import DeviceMissing
 from trainer.files import Damaged
 from trainer.graph import DataError
@@ -62,6 +63,7 @@ app.command()(models.predict)
 app.command()(experiment)
 
 EXPECTED = (
+    AddressWrong,
     ClockWrong,
     Damaged,
     DataError,

@@ -18,6 +18,7 @@ from trainer.cli.options import (
     ScorerKeyFile,
     ShareRows,
 )
+from trainer.clients.retries import MEMBER_GIVES_UP_AFTER
 from trainer.commands import client
 from trainer.commands.client import HomeAt, JoinOptions
 from trainer.inputs import ScorerAt
@@ -64,6 +65,14 @@ def join(
             envvar="TRAINER_FUSE",
         ),
     ] = True,
+    give_up_after: Annotated[
+        float,
+        typer.Option(
+            help="Seconds for which a coordinator or scorer that is away is waited for, once you have joined.",
+            envvar="TRAINER_GIVE_UP_AFTER",
+            min=1.0,
+        ),
+    ] = MEMBER_GIVES_UP_AFTER,
     as_json: AsJson = False,
 ) -> None:
     """Take part in a training with your own graph.
@@ -76,13 +85,12 @@ def join(
     `--texts`, and triples where the training asks for the score of each. Other clients see averaged rows of entities
     they hold.
 
-    Kill it and start it again at any time: it goes on from its last epoch, or begins to conclude anew. Where the
-    coordinator or the scorer is away, it waits for a day. Several clients on one machine: give each its part of the
-    cores, as OMP_NUM_THREADS=1.
+    Kill it and start it again at any time: it goes on from its last epoch, or begins to conclude anew. Where several
+    clients share a machine, give each its part of the cores, as OMP_NUM_THREADS=1.
 
     Example: `tripleherd join --data data/umls/client_0 --shared-key-file key --invitation-file invitation`
     """
-    options = JoinOptions(coordinator, shared_key_file, invitation_file, texts, share, device, fuse)
+    options = JoinOptions(coordinator, shared_key_file, invitation_file, texts, share, device, fuse, give_up_after)
     client.run_join(Output(as_json), HomeAt(home, data, name), ScorerAt(scorer, scorer_key_file), options)
 
 

@@ -159,7 +159,7 @@ def evaluate(
 def fuse(
     first: ModelFolder,
     second: ModelFolder,
-    data: Annotated[str, typer.Option(help="The graph of both models; its validation triples fit the shares.")],
+    data: Annotated[str, typer.Option(help="The graph of both models; its validation triples fit the weights.")],
     out: Annotated[Path, typer.Option(help="Where the fused model is written; the two stay where they are.")],
     scorer: Scorer = None,
     scorer_key_file: ScorerKeyFile = None,
@@ -185,7 +185,9 @@ def predict(
         str | None,
         typer.Option(help="Mark what this folder's triples hold; its entities.tsv and relations.tsv give names."),
     ] = None,
-    new: Annotated[bool, typer.Option("--new", help="Leave these answers out: what is left is new to you.")] = False,
+    new: Annotated[
+        bool, typer.Option("--new", help="Leave out what --data holds: what is left is new to you.")
+    ] = False,
     scorer: Scorer = None,
     scorer_key_file: ScorerKeyFile = None,
     device: Device = "cpu",

@@ -4,7 +4,8 @@
 """
 
 from trainer.clients.coordinator import Coordinator
+from trainer.clients.retries import ServiceUnreachable
 from trainer.clients.scorer import Scorer
-from trainer.clients.service import ClockWrong, Service, ServiceUnreachable
+from trainer.clients.service import AddressWrong, ClockWrong, Service
 
-__all__ = ["ClockWrong", "Coordinator", "Scorer", "Service", "ServiceUnreachable"]
+__all__ = ["AddressWrong", "ClockWrong", "Coordinator", "Scorer", "Service", "ServiceUnreachable"]

@@ -48,7 +48,7 @@ class Coordinator:
         """The coordinator at an address, for an operator. Clients have a `Service` with a `Signer` of their key.
 
         Raises:
-            ServiceUnreachable: The address is not a URL.
+            AddressWrong: The address is not a URL.
         """
         return cls(Service("coordinator", url, operator_token, report))
 

@@ -39,7 +39,7 @@ class Scorer:
             report: Told when a call has to be tried again.
 
         Raises:
-            ServiceUnreachable: The address is not a URL.
+            AddressWrong: The address is not a URL.
         """
         return cls(Service("scorer", url, key, report))
 

@@ -1,8 +1,7 @@
 """Calls to a service: retries with jitter, problems as exceptions, and errors that name the address.
 
-A call is tried again where the service did not answer, failed, is busy, is not ready or has no room; a refusal is
-final. Clients' calls are safe to repeat: the coordinator answers a repeated join, update or evaluation as it answered
-the first. It refuses what an operator repeats; `Service.lost` tells `Coordinator` that this may be for having done it.
+Clients' calls are safe to repeat: the coordinator answers a repeated join, update or evaluation as it answered the
+first. It refuses what an operator repeats; `Service.lost` tells `Coordinator` that this may be for having done it.
 Where there is a key, each attempt is signed anew, since a signature is taken once.
 """
 
@@ -14,53 +13,44 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self, TypeVar
 
 import httpx
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_after_delay
-from tenacity.wait import wait_exponential, wait_random
+from tenacity import RetryCallState
 
 from protocol.problems import (
     Busy,
     Forbidden,
     MethodNotAllowed,
     NotFound,
-    NotReady,
     ProblemError,
-    StorageFull,
     Unauthorized,
     problem_from_response,
 )
 from protocol.signatures import Signer, content_digest
 from protocol.tensors import MEDIA_TYPE
+from trainer.clients.retries import (
+    GIVE_UP_AFTER,
+    NOT_DONE,
+    ServiceFailed,
+    ServiceUnreachable,
+    may_pass,
+    retrying,
+    span,
+)
 from trainer.reports import Report
 
-GIVE_UP_AFTER = 300.0
-"""Seconds without an answer after which a call fails: long enough for a service to be started again."""
-ASKED_GIVES_UP_AFTER = 20.0
-"""For a person who waits for the answer, and would rather be told that there is none."""
-MEMBER_GIVES_UP_AFTER = 86_400.0
-"""For a member of a federation, which has nothing better to do than to wait until a machine is mended."""
 AWAY_SECONDS = 30.0
 """A service that was away for longer is said to answer again."""
 READ_SECONDS = 600.0
 """For the next part of a reply, which a model may have to compute first."""
 CONNECT_SECONDS = 10.0
-MIN_ATTEMPTS = 3
 
 JSON = "application/json"
-_UNITS = ((3600, "hours"), (60, "minutes"), (1, "s"))
 FAILURES = {500, 502, 504}
 """A service, or a proxy in front of it, failed on a call that may succeed later."""
-NOT_DONE = httpx.ConnectError | httpx.ConnectTimeout | Busy | StorageFull
-"""Nothing of the call was done; after any other failure that may pass, it may have been."""
-
 T = TypeVar("T")
 
 
-class ServiceFailed(ProblemError):
-    """A service went on failing until the call gave up."""
-
-
-class ServiceUnreachable(Exception):
-    """A service did not answer until the call gave up, or its address is none; the message names the address."""
+class AddressWrong(Exception):
+    """The address of a service is not a URL."""
 
 
 class ClockWrong(Exception):
@@ -99,7 +89,7 @@ class Service:
         lost: Counts those of them that the service may have done all the same: the reply alone may have been lost.
 
     Raises:
-        ServiceUnreachable: The address is not a URL.
+        AddressWrong: The address is not a URL.
 
     Raises (every call):
         ServiceUnreachable: No answer for `give_up_after` seconds.
@@ -118,7 +108,7 @@ class Service:
     ) -> None:
         self.name, self.url, self.report, self.give_up_after = name, url.rstrip("/"), report, give_up_after
         self.token, self.signer, self.failures, self.lost = token, signer, 0, 0
-        self._away = 0.0  # when a call that is tried again failed first
+        self._away: float | None = None  # since when it does not answer
         self._client = httpx.Client(base_url=_address(name, self.url))
 
     def __enter__(self) -> Self:
@@ -164,25 +154,25 @@ class Service:
         return self._try(call, httpx.Response.read)
 
     def _try(self, call: _Call, read: Callable[[httpx.Response], T]) -> T:
-        retrying = Retrying(
-            retry=retry_if_exception(_may_pass),
-            # A call that hung for longer than that is tried again all the same.
-            stop=stop_after_delay(self.give_up_after) & stop_after_attempt(MIN_ATTEMPTS),
-            wait=_wait,
-            before_sleep=self._failed,
-            reraise=True,
-        )
         digest = content_digest(call.body or b"") if self.signer else ""
         try:
-            result: T = retrying(self._once, call, digest, read)
+            result: T = retrying(self.give_up_after, self._failed)(self._once, call, digest, read)
         except httpx.TransportError as error:
             raise ServiceUnreachable(
-                f"the {self.name} at {self.url} did not answer for {_span(self.give_up_after)} ({_reason(error)}); "
-                "is it running, and is the address right?"
+                f"the {self.name} at {self.url} did not answer for {span(self.give_up_after)} ({_reason(error)}): "
+                "it does not run, or the address is not right"
             ) from error
-        if retrying.statistics["attempt_number"] > 1 and time.monotonic() - self._away > AWAY_SECONDS:
-            self.report(f"the {self.name} at {self.url} answers again")
+        except ProblemError as refusal:
+            if not may_pass(refusal):
+                self._answered()
+            raise
+        self._answered()
         return result
+
+    def _answered(self) -> None:
+        if self._away is not None and time.monotonic() - self._away > AWAY_SECONDS:
+            self.report(f"the {self.name} at {self.url} answers again")
+        self._away = None
 
     def _once(self, call: _Call, digest: str, read: Callable[[httpx.Response], T]) -> T:
         response = self._client.send(self._request(call, digest), stream=True)
@@ -223,15 +213,16 @@ class Service:
         return problem
 
     def _failed(self, state: RetryCallState) -> None:
-        error = state.outcome and state.outcome.exception()
+        error = state.outcome.exception() if state.outcome else None
         assert error is not None
         self.failures += not isinstance(error, Busy)
         self.lost += not isinstance(error, NOT_DONE)
-        if state.attempt_number == 1:
+        if self._away is None and not isinstance(error, Busy):
             self._away = time.monotonic()
+        if state.attempt_number == 1:
             self.report(
                 f"the {self.name} at {self.url} does not answer as it should ({_reason(error)}); trying again for "
-                f"{_span(self.give_up_after)}"
+                f"{span(self.give_up_after)}"
             )
 
 
@@ -239,9 +230,9 @@ def _address(name: str, url: str) -> httpx.URL:
     try:
         address = httpx.URL(url)
     except httpx.InvalidURL as error:
-        raise ServiceUnreachable(f"the {name}'s address {url!r} is not a URL: {error}") from error
+        raise AddressWrong(f"the {name}'s address {url!r} is not a URL: {error}") from error
     if address.scheme not in ("http", "https") or not address.host:
-        raise ServiceUnreachable(f"the {name}'s address {url!r} is not a URL such as http://127.0.0.1:8000")
+        raise AddressWrong(f"the {name}'s address {url!r} is not a URL such as http://127.0.0.1:8000")
     return address
 
 
@@ -251,24 +242,6 @@ def _clock_off(problem: Unauthorized) -> float | None:
         return time.time() - datetime.fromisoformat(problem.extra["server_time"]).timestamp()
     except (KeyError, TypeError, ValueError):
         return None
-
-
-_backoff = wait_exponential(multiplier=0.2, max=10.0) + wait_random(0.0, 1.0)
-
-
-def _wait(state: RetryCallState) -> float:
-    """Seconds to wait: what a busy service asked for, or exponentially longer, with jitter."""
-    error = state.outcome.exception() if state.outcome else None
-    return max(error.retry_after if isinstance(error, Busy) else 0.0, _backoff(state))
-
-
-def _may_pass(error: BaseException) -> bool:
-    """Whether the same call may succeed later."""
-    return isinstance(error, httpx.TransportError | Busy | NotReady | ServiceFailed | StorageFull)
-
-
-def _span(seconds: float) -> str:
-    return next(f"{seconds / unit:.0f} {name}" for unit, name in _UNITS if seconds >= 2 * unit or unit == 1)
 
 
 def _reason(error: BaseException) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from protocol.keys import MIN_KEY_BYTES
 from protocol.trainings import Share, TrainingSettings
 from trainer.clients.coordinator import Coordinator
-from trainer.clients.service import MEMBER_GIVES_UP_AFTER, Service, ServiceUnreachable
+from trainer.clients.retries import GIVEN_UP, MEMBER_GIVES_UP_AFTER, ServiceUnreachable
+from trainer.clients.service import Service
 from trainer.devices import usable_device
 from trainer.federation import Participant
 from trainer.home import Home
@@ -61,6 +62,7 @@ class JoinOptions:
     share: Share
     device: str = "cpu"
     fuse: bool = True
+    give_up_after: float = MEMBER_GIVES_UP_AFTER
 
 
 def run_join(console: Output, at: HomeAt, scorer: ScorerAt, options: JoinOptions) -> None:
@@ -75,19 +77,23 @@ def run_join(console: Output, at: HomeAt, scorer: ScorerAt, options: JoinOptions
         graph = opaque_order(graph_of(str(at.data), say), shared_key)  # before a home is made for nothing
         stack.enter_context(home.alone())
         coordinator = Coordinator(stack.enter_context(Service("coordinator", options.coordinator, None, say)))
+        if home.membership(coordinator.service.url):  # the address is known to be right
+            coordinator.service.give_up_after = options.give_up_after
         sign(coordinator, home)
         who = join(coordinator, home, graph, name, shared_key, invitation, options.share)
         say(f"{name} is client {who}")
-        coordinator.service.give_up_after = MEMBER_GIVES_UP_AFTER
+        coordinator.service.give_up_after = options.give_up_after
         prompting = partial(prompting_of, graph=graph, sources=[str(at.data)], folder=home.path, say=say, now=now)
-        made = partial(_interaction, stack, scorer, prompting, usable_device(options.device), say)
+        made = partial(_interaction, stack, scorer, prompting, options, say)
         one = Participant(
             who, name, graph, coordinator, home, made, say, now, options.share, options.texts, options.fuse
         )
         try:
             results = one.run()
-        except ServiceUnreachable as error:
-            raise ServiceUnreachable(f"{error} Nothing is lost: the same command goes on where this one was") from error
+        except GIVEN_UP as error:
+            raise ServiceUnreachable(
+                f"{error}. Nothing is lost: the same command goes on where this one was"
+            ) from error
     shown = table(results, f"{name}: both sides, {results[0].triples if results else 0} test triples")
     console.result(rows(results), shown)
 
@@ -96,7 +102,7 @@ def _interaction(
     stack: ExitStack,
     scorer: ScorerAt,
     prompting: Callable[[TrainingSettings], Prompting],
-    device: str,
+    options: JoinOptions,
     say: Report,
     settings: TrainingSettings,
 ) -> Interaction:
@@ -105,9 +111,8 @@ def _interaction(
     Raises:
         UsageError: The training shares other tensors than the interaction has.
     """
-    model = stack.enter_context(scorer_for(settings.interaction, scorer, say, settings))
-    if model is not None:
-        model.service.give_up_after = MEMBER_GIVES_UP_AFTER
+    model = stack.enter_context(scorer_for(settings.interaction, scorer, say, settings, options.give_up_after))
+    device = usable_device(options.device)
     interaction = interaction_of(settings.interaction, model, settings.local, device, prompting(settings))
     expected = shared_dense(interaction, settings.dim, settings.local)
     dense = {name: each.shape for name, each in expected.items()} == {

@@ -16,7 +16,8 @@ from protocol.presets import PresetName
 from protocol.rounds import TrainingSummary
 from protocol.trainings import InteractionName
 from trainer.clients.coordinator import Coordinator
-from trainer.clients.service import ASKED_GIVES_UP_AFTER, Service
+from trainer.clients.retries import ASKED_GIVES_UP_AFTER
+from trainer.clients.service import Service
 from trainer.files import whole
 from trainer.inputs import ScorerAt, UsageError, progress, scorer_for, secret_in, wanted_training
 from trainer.output import Output

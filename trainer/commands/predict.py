@@ -33,12 +33,15 @@ class Asked:
         Raises:
             UsageError: It knows none of these, or a name is that of several.
         """
-        head, tail = (end and _id_of(end, entities, "entity", texts.entities) for end in (self.head, self.tail))
+        head, tail = (
+            None if end is None else _id_of(end, entities, "entity", texts.entities) for end in (self.head, self.tail)
+        )
         return Asked(head, _id_of(self.relation, relations, "relation", texts.relations), tail)
 
     def triple(self, answer: str) -> tuple[str, str, str]:
         """With an answer in the open place."""
-        return self.head or answer, self.relation, self.tail or answer
+        head, tail = (answer if end is None else end for end in (self.head, self.tail))
+        return head, self.relation, tail
 
     def __str__(self) -> str:
         return f"({', '.join(self.triple('?'))})"
@@ -137,6 +140,6 @@ def _id_of(given: str, ids: Sequence[str], kind: str, texts: Mapping[str, Text])
         )
     if called:
         return called[0]
-    words = [*ids, *(texts[one].label for one in ids if one in texts)]
+    words = list(dict.fromkeys([*ids, *(texts[one].label for one in ids if one in texts)]))
     close = ", ".join(([n for n in words if given.lower() in n.lower()] or get_close_matches(given, words))[:5])
     raise UsageError(f"the model knows no {kind} {given!r}" + (f"; close: {close}" if close else ""))

@@ -12,6 +12,7 @@ from protocol.members import ClientSummary
 from protocol.rounds import Mode, RoundSummary
 from protocol.trainings import model_tensors
 from trainer.clients.coordinator import Coordinator
+from trainer.clients.retries import GIVE_UP_AFTER
 from trainer.clients.service import Service
 from trainer.dataset import read_dataset
 from trainer.experiments import secrets
@@ -121,6 +122,7 @@ class Work:
         join += ["--invitation-file", str(self._secret(secrets.INVITATION))]
         join += ["--share", self.run.settings.share, "--device", self.run.device]
         join += ["--texts", "descriptions"]  # whatever the variant's training says
+        join += ["--give-up-after", str(GIVE_UP_AFTER)]  # what is away here has ended
         join += [] if self.run.kind == "federated" else ["--no-fuse"]
         join += ["--scorer", self.scorer.url] if self.scorer.url else []
         join += ["--scorer-key-file", str(self.scorer.key_file)] if self.scorer.key_file else []

@@ -70,8 +70,8 @@ def _triples(path: Path, rows: Iterator[Row], columns: Columns | None) -> Iterat
     for number, fields in rows:
         if columns is None and len(fields) > width:
             raise DataError(
-                f"{path}:{number}: {len(fields)} columns; `tripleherd split {path} --columns HEAD,RELATION,TAIL` takes "
-                "three of them, by position or by name, and makes folders"
+                f"{path}:{number}: {len(fields)} columns; `tripleherd split {path} --columns HEAD,RELATION,TAIL "
+                "--clients 1 --out FOLDER` takes three of them, by position or by name"
             )
         if len(fields) < width or not all(fields[place] for place in wanted):
             raise DataError(f"{path}:{number}: expected head, relation, tail, {_separated(path)}")

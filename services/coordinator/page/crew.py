@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from protocol.rounds import Evaluation, Metrics
+from protocol.trainings import Share
 from services.coordinator.page.rounds import first_number
 from services.coordinator.rounds.times import moment
 from services.coordinator.rounds.views import Snapshot
@@ -36,7 +37,7 @@ class CrewLine:
         joined, seen: When it joined, and when its latest request came.
         entities, triples: It holds so many entities and training triples.
         shared: Of the rows that the training shares, it holds so many that another member holds too; None for a past
-            training, and of who is no member any more.
+            training, and of who is no member any more or cannot take part in it.
         updates, bytes, last_round: Of the training's accepted updates; the round counts within the training.
         loss: Of the latest update.
         metrics: Of the latest version that it evaluated on its validation triples.
@@ -89,7 +90,7 @@ def crew(
                 seen=moment(client.seen),
                 entities=client.entities,
                 triples=client.train,
-                shared=_shared(overlap.get(client.id), training) if is_latest else None,
+                shared=_shared(client, overlap, training) if is_latest else None,
                 updates=updates,
                 bytes=size,
                 last_round=last_round and last_round - first + 1,
@@ -125,9 +126,11 @@ def _ending(client: Client, training: Training, finished: float, silent: bool) -
     return "unheard" if silent and client.seen < finished else "concluding"
 
 
-def _shared(overlap: Shared | None, training: Training | None) -> int | None:
+def _shared(client: Client, overlap: Mapping[str, Shared], training: Training | None) -> int | None:
     """Of what the training shares, which is entities where there is none yet."""
-    return None if overlap is None else overlap.of("entities" if training is None else training.fixed().share)
+    share: Share = "entities" if training is None else training.fixed().share
+    held = {"entities": [client.entities], "relations": [client.relations], "both": [client.entities, client.relations]}
+    return overlap[client.id].of(share) if client.id in overlap and all(held[share]) else None
 
 
 def _overdue(current: Round, training: Training, now: float) -> bool:

@@ -3,7 +3,7 @@
 The settings that are sent are one JSON object, which the fields edit and which can be edited as a whole.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -26,9 +26,17 @@ _FIELDS = (
     "local.local_epochs",
     "local.learning_rate",
     "local.batch_size",
+    "aggregation.strategy",
     "seed",
 )
-_LABELS = {"dim": "Embedding size", "deadline_seconds": "Deadline (seconds)", "clients": "Clients to begin with"}
+_LABELS = {
+    "dim": "Embedding size",
+    "deadline_seconds": "Deadline (seconds)",
+    "clients": "Clients to begin with",
+    "strategy": "Aggregation",
+}
+_HELP = {"strategy": "How a round's updates become the next version."}
+"""Where what the schema says is too long to stand below a field."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +49,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Field:
-    """A number of the settings.
+    """A number of the settings, or a word among some.
 
     Attributes:
         path: Its place in them, as `local.batch_size`.
         label, help: For people.
+        words: To choose from; none for a number.
         step: `1` for whole numbers, else `any`.
         least, most: Inclusive; None where there is no bound of that kind.
     """
@@ -53,6 +62,7 @@ class Field:
     path: str
     label: str
     help: str
+    words: Sequence[str]
     step: str
     least: float | None
     most: float | None
@@ -104,7 +114,8 @@ def _field(path: str, found: dict[str, Any]) -> Field:
     return Field(
         path=path,
         label=_LABELS.get(name, name.replace("_", " ").capitalize()),
-        help=found.get("description", "").replace("`", ""),
+        help=_HELP.get(name, found.get("description", "").replace("`", "")),
+        words=found.get("enum", ()),
         step="1" if found["type"] == "integer" else "any",
         least=found.get("minimum", found.get("exclusiveMinimum")),
         most=found.get("maximum"),

@@ -1,6 +1,7 @@
 """What came of a training: test metrics of its best version in every mode that clients have reported."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -38,18 +39,19 @@ class ModeResult:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The modes in their usual order, and the side that their metrics are of."""
+    """The modes in their usual order, and the side that their metrics are of; clients in the order of joining."""
 
     sides: Sides
     modes: dict[Mode, ModeResult]
+    clients: Sequence[str]
 
     @property
     def by_client(self) -> list[tuple[str, dict[Mode, ClientResult]]]:
-        """Each client's own results in every mode that it reported, in the order of joining."""
-        found: dict[str, dict[Mode, ClientResult]] = {}
+        """Each client's own results in every mode that it reported."""
+        found: dict[str, dict[Mode, ClientResult]] = {client: {} for client in self.clients}
         for mode, result in self.modes.items():
             for each in result.clients:
-                found.setdefault(each.client, {})[mode] = each
+                found[each.client][mode] = each
         return list(found.items())
 
 
@@ -58,6 +60,7 @@ def outcome(session: Session, training: Training) -> Outcome | None:
     if training.best_version is None:
         return None
     told: dict[str, list[tuple[str, str, Evaluation]]] = defaultdict(list)
+    joined: dict[str, None] = {}
     rows = (
         select(Client.id, Client.name, EvaluationRow.content)
         .join(Client, Client.id == EvaluationRow.client)
@@ -67,6 +70,7 @@ def outcome(session: Session, training: Training) -> Outcome | None:
     for client, name, content in session.execute(rows):
         evaluation = Evaluation.model_validate_json(content)
         told[evaluation.mode].append((client, name, evaluation))
+        joined[client] = None
     side = training.fixed().local.sides
     modes: dict[Mode, ModeResult] = {
         mode: ModeResult(
@@ -76,4 +80,4 @@ def outcome(session: Session, training: Training) -> Outcome | None:
         for mode in get_args(Mode)
         if told[mode]
     }
-    return Outcome(side, modes) if modes else None
+    return Outcome(side, modes, list(joined)) if modes else None

@@ -90,7 +90,7 @@ def overview(store: Store, training: str | None = None, other: str | None = None
         NotFound: There is no such training.
     """
     with store.database.read() as session:
-        snapshot = take(session, store.overlap)
+        snapshot = take(session)
         chosen = queries.latest_training(session) if training is None else queries.named_training(session, training)
         compared = None if other is None else queries.named_training(session, other)
         trainings = session.scalars(select(Training).order_by(Training.ordinal.desc())).all()

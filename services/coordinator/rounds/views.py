@@ -1,7 +1,7 @@
 """The round as one caller should see it: what is equal for all is read once an event, what differs are three bits."""
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -9,7 +9,6 @@ from sqlalchemy.orm import Session
 from protocol.rounds import Phase, RoundView
 from services.coordinator.rounds.times import moment
 from services.coordinator.store import queries
-from services.coordinator.store.overlap import Overlap
 from services.coordinator.store.schema import Round, Training, Update
 from services.coordinator.store.store import Store
 
@@ -59,17 +58,30 @@ class Views:
         self._store = store
         self._lock = threading.Lock()
         self._latest: Snapshot | None = None
+        self._counted: tuple[int, frozenset[str]] = (0, frozenset())
 
     def now(self) -> Snapshot:
         """The present snapshot. Blocks: for threads."""
         with self._lock, self._store.database.read() as session:
             if self._latest is None or self._latest.event != queries.event(session):
-                self._latest = take(session, self._store.overlap)
+                snapshot = take(session)
+                self._latest = replace(snapshot, alone=self._alone_in(session, snapshot.common))
             return self._latest
 
+    def _alone_in(self, session: Session, common: RoundView) -> frozenset[str]:
+        """Who can take part, beside others, and shares nothing with any member; counted once a round, as it costs."""
+        if common.settings is None or common.round is None or common.phase == "finished":
+            return frozenset()
+        if self._counted[0] != common.round:
+            able = queries.able_clients(session, common.settings)
+            shared, share = self._store.overlap.of_members(session), common.settings.share
+            alone = frozenset(client for client in able if not shared[client].of(share))
+            self._counted = common.round, alone if len(able) > 1 else frozenset()
+        return self._counted[1]
 
-def take(session: Session, overlap: Overlap) -> Snapshot:
-    """The snapshot of a session's state."""
+
+def take(session: Session) -> Snapshot:
+    """The snapshot of a session's state, without `alone`."""
     event, training = queries.event(session), queries.latest_training(session)
     if training is None:
         members = queries.client_count(session)
@@ -96,7 +108,7 @@ def take(session: Session, overlap: Overlap) -> Snapshot:
     )
     if open_ is None or training.paused is not None:
         return Snapshot(common)
-    return Snapshot(common, *_parts(session, open_), _alone(session, training, overlap))
+    return Snapshot(common, *_parts(session, open_))
 
 
 def _parts(session: Session, current: Round) -> tuple[frozenset[str], frozenset[str]]:
@@ -108,14 +120,6 @@ def _parts(session: Session, current: Round) -> tuple[frozenset[str], frozenset[
     else:
         return frozenset(), frozenset()
     return frozenset(queries.selected(session, current.number, current.phase)), answered
-
-
-def _alone(session: Session, training: Training, overlap: Overlap) -> frozenset[str]:
-    """Who can take part, beside others, and shares nothing with any member."""
-    settings = training.fixed()
-    able, shared = queries.able_clients(session, settings), overlap.of_members(session)
-    alone = frozenset(client for client in able if not shared[client].of(settings.share))
-    return alone if len(able) > 1 else frozenset()
 
 
 def phase_of(training: Training, current: Round | None) -> Phase:

@@ -46,6 +46,7 @@ def test_a_training_is_started_and_watched_to_its_end_without_a_reload(operator:
     for label, value in (("Clients to begin with", "2"), ("Rounds", "3"), ("Evaluate every", "1")):
         operator.get_by_label(label).first.fill(value)
     operator.get_by_label("Embedding size").fill("4")
+    operator.get_by_label("Aggregation").select_option("median")
     screenshot(operator, "start")
     operator.get_by_role("button", name="Start", exact=True).click()
     expect(operator.locator(".headline")).to_contain_text("joining")
@@ -54,6 +55,7 @@ def test_a_training_is_started_and_watched_to_its_end_without_a_reload(operator:
     assert fixed is not None
     assert (fixed.interaction, fixed.clients, fixed.rounds, fixed.dim) == ("transe", 2, 3, 4)
     assert (fixed.local.reciprocal, fixed.local.learning_rate) == (True, 0.01)
+    assert fixed.aggregation.strategy == "median"
 
     crowd = trainers()
     server.join(crowd[0])
@@ -84,6 +86,11 @@ def test_a_training_is_started_and_watched_to_its_end_without_a_reload(operator:
     expect(results).not_to_contain_text("so far")
     rows = operator.get_by_role("region", name="Results").get_by_role("row")
     expect(rows.filter(has_text="federation").first).to_contain_text("0.550")
+    by_client = [row.text_content() or "" for row in results.locator("details tbody tr").all()]
+    assert [" ".join(row.split()[:1]) for row in by_client] == ["m0"] * 3 + ["m1"] * 3
+    assert [mode in row for mode, row in zip(("isolation", "federation", "fusion"), by_client, strict=False)] == [
+        True
+    ] * 3
     expect(operator.locator("#clients .concluded")).to_have_count(2)
     with operator.expect_download() as download:
         operator.get_by_role("link", name="Download the final model").click()
@@ -143,7 +150,7 @@ def test_a_refusal_names_the_field(operator: Page, server: Server) -> None:
 
 def test_a_client_with_another_shared_key_stands_out(operator: Page, server: Server) -> None:
     crowd = [Member("one", ["x", "y"]), Member("two", ["x", "y", "z"]), Member("odd", ["x under another key"])]
-    server.join(*crowd)
+    server.join(*crowd, Member("no entities", [], relations=["r"]))  # which has no part in sharing them
     shared = [operator.locator(f"#client-{each.id} td").nth(9) for each in crowd]
     expect(shared[2]).to_have_text("none")
     expect(shared[0]).to_have_text("2")

@@ -1,6 +1,7 @@
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
@@ -10,7 +11,8 @@ import pytest
 from protocol.problems import KINDS, Busy, NotFound, NotReady, ProblemError, StorageFull, Unauthorized
 from protocol.signatures import Signer, content_digest, public_bytes, read_signature, verify
 from tests.trainer.support import DROP, Loopback, Reply, loopback
-from trainer.clients.service import MEMBER_GIVES_UP_AFTER, ClockWrong, Service, ServiceUnreachable
+from trainer.clients.retries import MEMBER_GIVES_UP_AFTER, ServiceUnreachable
+from trainer.clients.service import AddressWrong, ClockWrong, Service
 
 OK: Reply = (200, b"fine")
 
@@ -163,15 +165,24 @@ def test_it_says_for_how_long_a_call_is_tried(serve: Serve, said: list[str], sec
     assert said[0].endswith(f"trying again for {words}")
 
 
-@pytest.mark.parametrize(("away", "told"), [(5.0, False), (600.0, True)])
+@pytest.mark.parametrize(
+    ("fault", "away", "end", "told"),
+    [
+        (NOT_READY, 5.0, OK, False),
+        (NOT_READY, 600.0, OK, True),
+        (NOT_READY, 600.0, refusal(NotFound("the round is over")), True),
+        (BUSY, 600.0, OK, False),  # which is an answer
+    ],
+)
 def test_a_service_that_was_away_for_long_is_said_to_be_back(
-    serve: Serve, said: list[str], monkeypatch: pytest.MonkeyPatch, away: float, told: bool
+    serve: Serve, said: list[str], monkeypatch: pytest.MonkeyPatch, fault: Reply, away: float, end: Reply, told: bool
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(time, "sleep", lambda seconds: clock.append(clock.pop() + away))
-    server, service = serve(NOT_READY, OK, OK, give_up_after=1e6)
-    service.json("GET", "/round")
+    server, service = serve(fault, fault, end, OK, give_up_after=1e6)
+    with suppress(NotFound):
+        service.json("GET", "/round")
     service.json("GET", "/round")
     assert [text for text in said if "again" in text.split("; ")[0]] == [
         f"the coordinator at {server.url} answers again"
@@ -186,7 +197,7 @@ def test_an_address_that_cannot_be_right_is_not_tried_again(url: str, waits: lis
         with Service("scorer", url, None, said.append) as service:
             service.json("GET", "/info")
 
-    with pytest.raises(ServiceUnreachable) as error:
+    with pytest.raises(AddressWrong) as error:
         call()
     assert url.encode("unicode_escape").decode() in str(error.value)
     assert "is not a URL" in str(error.value)

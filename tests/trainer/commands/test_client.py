@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from protocol.problems import NotReady
 from protocol.signatures import Signer
+from protocol.trainings import ScorerIdentity
 from tests.trainer.stand_in import INVITATION, coordinator
-from tests.trainer.support import DROP, Reply, Run, small_settings
+from tests.trainer.support import DROP, Reply, Run, loopback, small_settings
 from trainer.graph import Graph, write_folder
 
 Here = Callable[..., Run]
@@ -81,11 +83,8 @@ def test_what_cannot_be_joined_with_leaves_no_home(clinic: Path, here: Here, mon
     assert not (clinic / ".tripleherd").exists()
 
 
-def test_a_member_waits_far_longer_than_one_that_never_joined(
-    clinic: Path, here: Here, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("trainer.commands.client.MEMBER_GIVES_UP_AFTER", 0.5)
-    with coordinator(small_settings("transe", dim=8, rounds=2)) as stand_in:
+def test_a_member_waits_as_long_as_it_is_told_and_goes_on_afterwards(clinic: Path, here: Here) -> None:
+    with coordinator(small_settings("transe", dim=8, rounds=2, evaluate_every=1)) as stand_in:
         fetched: list[str] = []
 
         def gone(asked: str) -> Reply | None:
@@ -95,12 +94,38 @@ def test_a_member_waits_far_longer_than_one_that_never_joined(
             return None
 
         stand_in.before = gone
-        common = options(clinic, stand_in.server.url)
-        run = here("join", *common, "--invitation-file", clinic / "invitation")
+        told = ["--invitation-file", clinic / "invitation", "--give-up-after", "1"]
+        run = here("join", *options(clinic, stand_in.server.url), *told)
+        assert run.returncode == 2
+        assert len(fetched) > 1
+        assert "did not answer for 1 s" in run.stderr
+        assert "Nothing is lost: the same command goes on" in run.stderr
+        # Known there, it waits so also when it is started while the coordinator is away.
+        stand_in.before = lambda asked: DROP
+        run = here("join", *options(clinic, stand_in.server.url), *told)
+        assert (run.returncode, "did not answer for 1 s" in run.stderr) == (2, True)
+        stand_in.before = lambda asked: None
+        run = here("join", *options(clinic, stand_in.server.url), *told)
+        assert run.returncode == 0, run.stderr
+        assert stand_in.joins == 1
+
+
+def test_a_scorer_is_waited_for_as_long(clinic: Path, here: Here) -> None:
+    loading = NotReady("the model is loading").document().model_dump_json(exclude_defaults=True).encode()
+    identity = ScorerIdentity(
+        model="m", revision="r", hidden=8, dtype="float32", quantization="none", query_hash="a" * 64
+    )
+    with (
+        coordinator(
+            small_settings("transe", dim=8).model_copy(update={"interaction": "llama", "scorer": identity})
+        ) as stand_in,
+        loopback(lambda path, body: (503, loading)) as scorer,
+    ):
+        told = ["--invitation-file", clinic / "invitation", "--give-up-after", "1", "--scorer", scorer.url]
+        run = here("join", *options(clinic, stand_in.server.url), *told)
     assert run.returncode == 2
-    assert len(fetched) > 1
-    assert "did not answer for 0 s" in run.stderr
-    assert "Nothing is lost: the same command goes on" in run.stderr
+    assert len(scorer.seen) > 1
+    assert "the model is loading. Nothing is lost: the same command goes on" in run.stderr
 
 
 def test_a_training_whose_relations_have_another_form_is_refused(clinic: Path, here: Here) -> None:

@@ -45,7 +45,7 @@ export function attach(section) {
       if (!settings || field.validity.badInput) return;
       const [part, name] = [owner(settings, pathOf(field)), pathOf(field).at(-1)];
       if (field.value === "") delete part[name]; // the coordinator has a default
-      else part[name] = Number(field.value);
+      else part[name] = field.type === "number" ? Number(field.value) : field.value;
       all.value = JSON.stringify(settings, null, 2);
     });
   }
