@@ -77,21 +77,22 @@ class TrainingHome:
         """Note that a graph, by its digest, takes part.
 
         Raises:
-            HomeUnusable: Another one has begun: its rows are not this one's.
+            HomeUnusable: Another one has trained here: its rows are not this one's.
         """
         file = self.path / "graph"
-        if not file.is_file():
+        if not self.begun(graph):
+            if self.path.is_dir() and {each.name for each in self.path.iterdir()} - {file.name}:
+                raise HomeUnusable(
+                    f"{self.path}: this training was begun with other entities or relations, or another shared key; go "
+                    "back to these, or wait for the next training"
+                )
             with whole(file) as out:
                 out.write(graph.encode())
-        elif file.read_text(errors="replace") != graph:
-            raise HomeUnusable(
-                f"{self.path}: this training was begun with other entities or relations; go back to that graph, wait "
-                "for the next training, or delete the folder to begin this one anew"
-            )
 
-    def begun(self) -> bool:
-        """Whether the client has taken part in this training."""
-        return (self.path / "graph").is_file()
+    def begun(self, graph: str) -> bool:
+        """Whether the client takes or took part in this training with this graph, by its digest."""
+        file = self.path / "graph"
+        return file.is_file() and file.read_text(errors="replace") == graph
 
     def checkpoint(self, number: int, data: str) -> Checkpoint | None:
         """Where an unfinished round was left; None where it has to begin anew.

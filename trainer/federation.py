@@ -80,7 +80,7 @@ class Participant:
         home = self.home.training(self.id, training)
         if (results := home.results()) is not None:
             return results
-        if view.phase == "finished" and (view.best_version is None or not home.begun()):
+        if view.phase == "finished" and (view.best_version is None or not home.begun(self.graph.digest)):
             self.report(f"training {training} is over and left no model here; waiting for the next one")
             return None
         require_told(settings, self.share)
@@ -116,8 +116,8 @@ class _Training:
         alone = False
         paused: str | None = None
         while view.phase != "finished" and view.training == self.id:
-            if view.paused is not None and view.paused != paused:
-                self.client.report(f"the training is paused: {view.paused}")
+            if view.paused != paused:
+                self.client.report(f"the training is paused: {view.paused}" if view.paused else "the training goes on")
             paused = view.paused
             if view.alone and not alone:
                 self.client.report(

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from protocol.keys import MIN_KEY_BYTES
 from protocol.presets import PresetName, preset_of
 from protocol.trainings import InteractionName, LocalSettings, TrainingSettings
 from trainer.clients.retries import GIVE_UP_AFTER
@@ -166,6 +167,18 @@ def saved_model(folder: Path, scorer: ScorerAt, say: Report, now: Report, device
             return stack.enter_context(scorer_for(card.settings.interaction, scorer, say, card.settings))
 
         yield read_model(folder, frozen_of, usable_device(device), now)
+
+
+def shared_key_in(path: Path) -> bytes:
+    """The key that the clients share, in a file.
+
+    Raises:
+        UsageError: The file cannot be read, is empty, or holds too short a key.
+    """
+    key = secret_in(path).encode()
+    if len(key) < MIN_KEY_BYTES:
+        raise UsageError(f"{path}: the clients' shared key must have at least {MIN_KEY_BYTES} bytes")
+    return key
 
 
 def secret_in(path: Path) -> str:

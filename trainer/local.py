@@ -99,5 +99,6 @@ def train_alone(
             waited += 1
         report(f"epoch {epoch} of at most {limit}, validation MRR {mrr:.3f}, best {best.valid_mrr:.3f}")
         if waited >= settings.patience:
+            report(f"epoch {epoch} is the last, as {settings.patience} evaluations on end were not better")
             break
     return best

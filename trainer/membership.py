@@ -135,15 +135,25 @@ def _is_known(coordinator: Coordinator) -> bool:
     return True
 
 
+def require_member(home: Home, coordinator: str) -> Membership:
+    """What the home keeps of its membership at an address.
+
+    Raises:
+        NotMember: The home has not joined there.
+    """
+    known = home.membership(coordinator)
+    if known is None:
+        raise NotMember(f"{home.path} is no member at {coordinator}; there is nothing to leave")
+    return known
+
+
 def leave(coordinator: Coordinator, home: Home) -> str:
     """Leave a federation, signed with the home's key; returns the id of the client that was.
 
     Raises:
         NotMember: The home has not joined there.
     """
-    known = home.membership(coordinator.service.url)
-    if known is None:
-        raise NotMember(f"{home.path} is no member at {coordinator.service.url}; there is nothing to leave")
+    known = require_member(home, coordinator.service.url)
     try:
         sign(coordinator, home)
         coordinator.leave(known.client)

@@ -2,9 +2,15 @@
 
 A triple of valid or test whose entity or relation training would lack goes to training, so that everything ranked has
 been seen.
+
+Sites that each split their own graph may hold some of the same triples. What one of them tests must not be what another
+trains on, so they can split by a key that they share: it says of each triple where it goes, everywhere the same.
 """
 
+import hashlib
+import hmac
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,9 +18,18 @@ from trainer.graph import SPLITS, DataError, Graph, Named, Parts
 from trainer.owners import By, owners
 
 RATIOS = (0.8, 0.1, 0.1)
+_TRIPLE = b"triple\x00"
+"""So that no entity's or relation's key on the wire (`protocol.keys`) tells where a triple goes."""
 
 
-def deal(graph: Graph, clients: int, seed: int, by: By = "relations", skew: float | None = None) -> list[Parts]:
+def deal(
+    graph: Graph,
+    clients: int,
+    seed: int,
+    by: By = "relations",
+    skew: float | None = None,
+    shared_key: bytes | None = None,
+) -> list[Parts]:
     """The named triples of each client by split; the same seed deals the same.
 
     All of the graph's triples are pooled first: the parts are new, and hold some of its test triples in training.
@@ -27,6 +42,8 @@ def deal(graph: Graph, clients: int, seed: int, by: By = "relations", skew: floa
         skew: Concentration of the symmetric Dirichlet distribution that the clients' shares of the triples are drawn
             from (https://arxiv.org/abs/2102.02079, "quantity skew"): the smaller, the more unequal. None is the same
             for all.
+        shared_key: Where it is given, says in place of the seed which of a client's triples are for what: by
+            HMAC-SHA256(shared key, triple), so that equal triples of different graphs fall alike.
 
     Raises:
         DataError: There are too few relations or triples for so many clients, or clusters are to be skewed.
@@ -42,7 +59,8 @@ def deal(graph: Graph, clients: int, seed: int, by: By = "relations", skew: floa
     triples = np.unique(np.concatenate([graph.triples[split] for split in SPLITS]), axis=0)
     owner = owners(by, triples, clients, shares, generator)
     owned = [graph.words(triples[owner == client]) for client in range(clients)]
-    parts = [_split(own, generator) for own in owned]
+    held = [_by_chance(own, generator) if shared_key is None else _by_key(own, shared_key) for own in owned]
+    parts = [_seen_in_training(*split) for split in held]
     if by != "relations" or skew is not None:
         _check_all_can_be_measured(parts)
     return parts
@@ -57,10 +75,24 @@ def _check_all_can_be_measured(parts: list[Parts]) -> None:
             )
 
 
-def _split(triples: list[Named], generator: np.random.Generator) -> Parts:
+def _by_chance(triples: list[Named], generator: np.random.Generator) -> list[list[Named]]:
     shuffled = [triples[i] for i in generator.permutation(len(triples))]
-    ends = np.round(np.cumsum(RATIOS) * len(shuffled)).astype(int)
-    train, held_out = shuffled[: ends[0]], {"valid": shuffled[ends[0] : ends[1]], "test": shuffled[ends[1] :]}
+    first, second, _ = np.round(np.cumsum(RATIOS) * len(shuffled)).astype(int)
+    return [shuffled[:first], shuffled[first:second], shuffled[second:]]
+
+
+def _by_key(triples: list[Named], shared_key: bytes) -> list[list[Named]]:
+    ends = np.cumsum(RATIOS)
+    split: list[list[Named]] = [[] for _ in RATIOS]
+    for triple in triples:
+        digest = hmac.digest(shared_key, _TRIPLE + "\t".join(triple).encode(), hashlib.sha256)
+        place = int.from_bytes(digest[:6], "big") / (1 << 48)
+        split[int(np.searchsorted(ends[:-1], place, side="right"))].append(triple)
+    return split
+
+
+def _seen_in_training(train: list[Named], valid: Sequence[Named], test: Sequence[Named]) -> Parts:
+    held_out = {"valid": valid, "test": test}
     seen = {name for h, r, t in train for name in (("e", h), ("r", r), ("e", t))}
     parts: Parts = {"train": train}
     for split, rows in held_out.items():

@@ -17,12 +17,14 @@ class Origin(BaseModel):
     Attributes:
         source: The folder, file or data set, as it was given.
         by: What stayed together, and `skew` and `seed`, as `trainer.split.deal` has them; None where others dealt.
+        by_shared_key: Whether the clients' shared key said which triples are for what.
     """
 
     source: str
     by: By | None = None
     skew: float | None = None
     seed: int | None = None
+    by_shared_key: bool = False
 
 
 class Sizes(BaseModel):

@@ -138,12 +138,16 @@ def test_what_nothing_else_can_stand_in_for_is_refused_with_the_way_out(
 
 
 def test_a_training_is_one_graph_s(home: TrainingHome) -> None:
-    assert not home.begun()
+    assert not home.begun("a")
     home.begin("d1")
-    home.begin("d1")
-    assert home.begun()
+    home.begin("d2")  # nothing is trained yet
+    home.begin("d2")
+    assert home.begun("d2")
+    assert not home.begun("d1")
+    home.keep_version(1, state(1), best=None)
     with pytest.raises(HomeUnusable, match="other entities or relations"):
-        home.begin("d2")
+        home.begin("d1")
+    home.begin("d2")
 
 
 def test_only_the_latest_and_the_best_version_are_kept(home: TrainingHome) -> None:

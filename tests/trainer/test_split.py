@@ -52,6 +52,23 @@ def test_the_default_deals_as_it_always_has(umls: Graph) -> None:
     assert dealt == "243c6ebd91657bd6c7a7c827e551c09fc2dce071e7a50c5778aec78e84b3f74f"
 
 
+def test_sites_that_share_a_key_put_equal_triples_to_the_same_use() -> None:
+    whole = random_graph(7, entities=50, relations=4, triples=4000)
+    triples = sorted({triple for split in SPLITS for triple in whole.named(split)})
+    key, where = b"a key that the clients share", {}
+    # Two sites that hold two thirds each, in different orders.
+    for held in (triples[: len(triples) * 2 // 3], triples[: len(triples) // 3 : -1]):
+        (part,) = deal(Graph.from_names({"train": held}), 1, seed=len(where), shared_key=key)
+        assert sorted(triple for split in SPLITS for triple in part[split]) == sorted(held)
+        for split, share in zip(SPLITS, (0.8, 0.1, 0.1), strict=True):
+            assert len(part[split]) == pytest.approx(share * len(held), rel=0.25)
+            for triple in part[split]:
+                assert where.setdefault(triple, split) == split
+    assert len(where) == len(triples)
+    (other,) = deal(Graph.from_names({"train": triples}), 1, seed=0, shared_key=b"another key of the clients")
+    assert any(where[triple] != "test" for triple in other["test"])
+
+
 @pytest.mark.parametrize("by", ["relations", "clusters"])
 def test_more_clients_than_relations_are_refused(small: Graph, by: By) -> None:
     assert len(small.relations) == 3

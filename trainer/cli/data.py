@@ -49,6 +49,13 @@ def split(
     skew: Skew = None,
     seed: Seed = 0,
     columns: ColumnsOfFile = None,
+    shared_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the key that the sites of a federation share. It then says what each triple is for, the "
+            "same at every site that holds it, so that none is tested at one site and trained on at another."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Deal a graph to clients, and count what they share.
@@ -59,8 +66,10 @@ def split(
     Example: `tripleherd split umls --clients 3 --out data/umls`
 
     Example: `tripleherd split export.csv --columns subject,predicate,object --by clusters --out data/export`
+
+    Your own site's: `tripleherd split site.tsv --clients 1 --shared-key-file key --out data/site`
     """
-    data.run_split(Output(as_json), dataset, out, clients, by, skew, seed, columns)
+    data.run_split(Output(as_json), dataset, out, clients, by, skew, seed, columns, shared_key_file)
 
 
 def convert(

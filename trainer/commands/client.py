@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from protocol.keys import MIN_KEY_BYTES
 from protocol.trainings import Share, TrainingSettings
 from trainer.clients.coordinator import Coordinator
 from trainer.clients.retries import GIVEN_UP, MEMBER_GIVES_UP_AFTER, ServiceUnreachable
@@ -14,10 +13,10 @@ from trainer.clients.service import Service
 from trainer.devices import usable_device
 from trainer.federation import Participant
 from trainer.home import Home
-from trainer.inputs import ScorerAt, UsageError, graph_of, progress, scorer_for, secret_in
+from trainer.inputs import ScorerAt, UsageError, graph_of, progress, scorer_for, secret_in, shared_key_in
 from trainer.interactions import Interaction, interaction_of
 from trainer.keys import present_key
-from trainer.membership import join, leave, opaque_order, rotate, sign
+from trainer.membership import join, leave, opaque_order, require_member, rotate, sign
 from trainer.output import Output, print_line
 from trainer.prompting import Prompting, prompting_of
 from trainer.reports import Report
@@ -38,8 +37,10 @@ class HomeAt:
         """What people call the client.
 
         Raises:
-            UsageError: Nothing was said of it.
+            UsageError: Nothing was said of it, or it cannot be a folder's name.
         """
+        if self.called and "/" in self.called:
+            raise UsageError(f"--name {self.called}: a name may hold no /, as your home is a folder that is called so")
         if self.called or self.data:
             return self.called or Path(str(self.data)).resolve().name
         if self.home:
@@ -67,9 +68,7 @@ class JoinOptions:
 
 def run_join(console: Output, at: HomeAt, scorer: ScorerAt, options: JoinOptions) -> None:
     """Take part in a training and print this client's rows."""
-    shared_key = secret_in(options.shared_key_file).encode()
-    if len(shared_key) < MIN_KEY_BYTES:
-        raise UsageError(f"{options.shared_key_file}: the clients' shared key must have at least {MIN_KEY_BYTES} bytes")
+    shared_key = shared_key_in(options.shared_key_file)
     invitation = secret_in(options.invitation_file) if options.invitation_file else None
     home, name = at.open(), at.name
     with ExitStack() as stack:
@@ -130,8 +129,10 @@ def _interaction(
 def run_leave(console: Output, at: HomeAt, coordinator: str) -> None:
     """Leave a federation."""
     home = at.open()
-    with home.alone(), progress(console) as (say, _), Service("coordinator", coordinator, None, say) as service:
-        who = leave(Coordinator(service), home)
+    with progress(console) as (say, _), Service("coordinator", coordinator, None, say) as service:
+        require_member(home, service.url)  # before a home is made for nothing
+        with home.alone():
+            who = leave(Coordinator(service), home)
         say(f"client {who} has left {service.url}; its key and models stay in {home.path}")
         console.result({"client": who, "coordinator": service.url})
 

@@ -7,7 +7,7 @@ from trainer.dealt import require_free, write_dealt
 from trainer.formats.fede import read_fede
 from trainer.formats.table import Columns
 from trainer.graph import Parts
-from trainer.inputs import graph_of, progress
+from trainer.inputs import graph_of, progress, shared_key_in
 from trainer.output import Output
 from trainer.owners import By
 from trainer.split import deal
@@ -24,14 +24,18 @@ def run_split(
     skew: float | None,
     seed: int,
     columns: Columns | None,
+    shared_key_file: Path | None,
 ) -> None:
     """Deal a graph into folders, and print the statistics."""
     require_free(out, clients)
+    key = None if shared_key_file is None else shared_key_in(shared_key_file)
     with progress(console) as (say, now):
         graph, texts = graph_of(source, say, columns), texts_of(source)
         now(f"dealing to {clients} clients")
-        parts = deal(graph, clients, seed, by, skew)
-        statistics = write_dealt(out, parts, texts, Origin(source=source, by=by, skew=skew, seed=seed))
+        parts = deal(graph, clients, seed, by, skew, key)
+        statistics = write_dealt(
+            out, parts, texts, Origin(source=source, by=by, skew=skew, seed=seed, by_shared_key=key is not None)
+        )
     console.result(statistics.model_dump(mode="json"), statistics.table())
 
 

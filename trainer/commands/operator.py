@@ -66,8 +66,10 @@ def run_start(
         with scorer_for(interaction, scorer, say) as frozen:
             settings = asked.settings(frozen)
         summary = operator.start(settings)
-        say(f"training {summary.training} of {interaction} begins when {settings.clients} clients have joined")
-        if members := [client.name for client in operator.clients().clients if client.removed is None]:
+        members = [client.name for client in operator.clients().clients if client.removed is None]
+        begins = "now" if len(members) >= settings.clients else f"when {settings.clients} clients have joined"
+        say(f"training {summary.training} of {interaction} begins {begins}")
+        if members:
             say(
                 f"members already: {', '.join(members)}; rounds wait for each of them, so who is gone should leave "
                 "(`tripleherd leave`, or `tripleherd coordinator revoke`)"
@@ -131,13 +133,13 @@ def run_clients(console: Output, at: OperatorAt) -> None:
     """Print who is a member, and who was."""
     with at.calls(console) as (operator, _):
         clients = operator.clients().clients
-    caption = "seen: UTC; shared: entities that another member holds too; triples: for training"
+    caption = "seen: in UTC; shared: entities that another member holds too"
     shown = Table(caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # which fits 80 columns
     shown.add_column("client", no_wrap=True)
     shown.add_column("name", overflow="fold", min_width=10)
     for column in ("seen", "entities", "shared", "triples", "updates", "state"):
         shown.add_column(column, no_wrap=True)
-    for client in clients:
+    for client in sorted(clients, key=lambda client: client.removed is not None):
         counts = map(str, (client.entities, client.shared_entities, client.triples["train"], client.updates))
         who = client.client[:SHOWN_DIGITS], Text(client.name)
         shown.add_row(*who, f"{client.seen:%m-%d %H:%M}", *counts, _state(client))

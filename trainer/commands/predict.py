@@ -142,4 +142,5 @@ def _id_of(given: str, ids: Sequence[str], kind: str, texts: Mapping[str, Text])
         return called[0]
     words = list(dict.fromkeys([*ids, *(texts[one].label for one in ids if one in texts)]))
     close = ", ".join(([n for n in words if given.lower() in n.lower()] or get_close_matches(given, words))[:5])
-    raise UsageError(f"the model knows no {kind} {given!r}" + (f"; close: {close}" if close else ""))
+    way = f"; close: {close}" if close else "" if texts else "; names can be given where --data has them"
+    raise UsageError(f"the model knows no {kind} {given!r}{way}")

@@ -15,7 +15,7 @@ from protocol.problems import Conflict, Forbidden, InvalidRequest, NotFound
 from protocol.signatures import proves, public_bytes, thumbprint
 from services.coordinator.store import queries
 from services.coordinator.store.queries import Kind
-from services.coordinator.store.schema import Client, GlobalRow, Key
+from services.coordinator.store.schema import Client, GlobalRow, Key, Training
 from services.coordinator.store.store import Store
 
 AT_ONCE = 10_000
@@ -26,7 +26,7 @@ def join(store: Store, request: JoinRequest) -> JoinReply:
     """Make the holder of a key a member, or bring its name, counts and rows up to date.
 
     Raises:
-        Conflict: The client's entities or relations have changed, and a training is running with the former ones.
+        Conflict: The client's entities or relations have changed, and rounds of a training run with the former ones.
         Forbidden: The client was removed by an operator, or has replaced this key.
         InvalidRequest: The public key is none.
     """
@@ -67,20 +67,22 @@ def _returning(session: Session, key_id: str, digest: str) -> Client | None:
         raise Forbidden(f"client {client.id} was removed by an operator; a new key needs a new invitation")
     if key.ended is not None:
         raise Forbidden(f"client {client.id} has replaced this key; join with the present one")
-    if client.keys_digest != digest:
-        _may_change(session, client)
+    if client.keys_digest != digest and (training := _training_with_rounds(session)) is not None:
+        raise Conflict(
+            f"what client {client.id} holds, or the shared key that hides it, has changed, and training {training.id} "
+            "runs with the former; join again when it has finished, or have an operator stop it, join, and have it "
+            "started anew",
+            training=training.id,
+        )
     return client
 
 
-def _may_change(session: Session, client: Client) -> None:
-    """Raise where a training runs with what the client held: its updates are in the order of that."""
+def _training_with_rounds(session: Session) -> Training | None:
+    """The training that runs, once it has rounds: their updates are in the order of what clients hold."""
     training = queries.latest_training(session)
-    if training is not None and training.finished is None:
-        raise Conflict(
-            f"what client {client.id} holds has changed, and training {training.id} runs with what it held; join again "
-            "when that has finished",
-            training=training.id,
-        )
+    if training is None or training.finished is not None or queries.last_round(session, training.id) is None:
+        return None
+    return training
 
 
 def leave(store: Store, client: str) -> None:

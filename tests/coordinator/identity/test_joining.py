@@ -33,7 +33,7 @@ def test_what_a_client_holds_changes_between_trainings_only(local: Local) -> Non
     local.join(after)
     local.start(rounds=1)
     for member in (before, Member("a", ["x", "y", "z"])):
-        with pytest.raises(Conflict, match="when that has finished"):
+        with pytest.raises(Conflict, match="when it has finished"):
             local.join(member)
     local.join(after)
     rows = local.share(after)["entities"]
@@ -86,6 +86,20 @@ def test_who_shares_nothing_with_anybody_is_told_so_while_rounds_run(
     local.join(two, three, odd)
     assert alone() == lonely
     assert not local.view().alone
+
+
+def test_what_a_member_holds_may_change_until_rounds_begin(local: Local) -> None:
+    one, two = Member("one", ["x"]), Member("two", ["y", "x"])
+    local.join(one)
+    local.start(clients=2)
+    leave(local.store, one.id)
+    local.join(Member("one", ["y"]))
+    local.join(Member("one", ["y", "z"]))
+    local.join(two)
+    assert local.view().round == 1
+    assert set(local.share(Member("one", ["y", "z"]))) == {"entities"}
+    with pytest.raises(Conflict, match=r"or the shared key .* has changed.* have an operator stop it, join"):
+        local.join(Member("one", ["y"]))
 
 
 def test_who_is_refused_leaves_no_rows(local: Local) -> None:

@@ -71,8 +71,12 @@ def test_a_client_joins_trains_and_leaves(clinic: Path, here: Here) -> None:
         assert run.returncode == 0, run.stderr
         assert json.loads(run.stdout)["coordinator"] == stand_in.server.url
         assert stand_in.server.seen[-1][0] == "DELETE"
-        run = here("leave", "--coordinator", stand_in.server.url, "--home", clinic / "home")
-        assert (run.returncode, "nothing to leave" in run.stderr) == (2, True)
+        for home in ("home", "never"):
+            run = here("leave", "--coordinator", stand_in.server.url, "--home", clinic / home)
+            assert (run.returncode, "nothing to leave" in run.stderr) == (2, True)
+        assert not (clinic / "never").exists()
+        run = here("leave", "--name", "a/b")
+        assert (run.returncode, "may hold no /" in run.stderr) == (2, True)
 
 
 def test_what_cannot_be_joined_with_leaves_no_home(clinic: Path, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,6 +181,11 @@ def test_clients_are_listed_with_what_they_did(operate: Operate) -> None:
     assert ClientSummary.model_validate(listed[0]) == client(0)
 
 
+@pytest.mark.parametrize(("clients", "begins"), [("1", "now"), ("2", "when 2 clients have joined")])
+def test_start_says_when_it_begins(operate: Operate, clients: str, begins: str) -> None:
+    assert f"of transe begins {begins}" in operate("start", "--clients", clients).stdout
+
+
 def test_the_list_of_clients_fits_a_narrow_terminal(operate: Operate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     shown = operate("coordinator", "clients").stdout
