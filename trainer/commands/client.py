@@ -70,7 +70,7 @@ def run_join(console: Output, at: HomeAt, scorer: ScorerAt, options: JoinOptions
     """Take part in a training and print this client's rows."""
     shared_key = shared_key_in(options.shared_key_file)
     invitation = secret_in(options.invitation_file) if options.invitation_file else None
-    home, name = at.open(), at.name
+    device, home, name = usable_device(options.device), at.open(), at.name
     with ExitStack() as stack:
         say, now = stack.enter_context(progress(console))
         graph = opaque_order(graph_of(str(at.data), say), shared_key)  # before a home is made for nothing
@@ -83,16 +83,14 @@ def run_join(console: Output, at: HomeAt, scorer: ScorerAt, options: JoinOptions
         say(f"{name} is client {who}")
         coordinator.service.give_up_after = options.give_up_after
         prompting = partial(prompting_of, graph=graph, sources=[str(at.data)], folder=home.path, say=say, now=now)
-        made = partial(_interaction, stack, scorer, prompting, options, say)
+        made = partial(_interaction, stack, scorer, prompting, device, options.give_up_after, say)
         one = Participant(
             who, name, graph, coordinator, home, made, say, now, options.share, options.texts, options.fuse
         )
         try:
             results = one.run()
         except GIVEN_UP as error:
-            raise ServiceUnreachable(
-                f"{error}. Nothing is lost: the same command goes on where this one was"
-            ) from error
+            raise ServiceUnreachable(f"{error}. Nothing is lost: the same command goes on from here") from error
     shown = table(results, f"{name}: both sides, {results[0].triples if results else 0} test triples")
     console.result(rows(results), shown)
 
@@ -101,7 +99,8 @@ def _interaction(
     stack: ExitStack,
     scorer: ScorerAt,
     prompting: Callable[[TrainingSettings], Prompting],
-    options: JoinOptions,
+    device: str,
+    give_up_after: float,
     say: Report,
     settings: TrainingSettings,
 ) -> Interaction:
@@ -110,8 +109,7 @@ def _interaction(
     Raises:
         UsageError: The training shares other tensors than the interaction has.
     """
-    model = stack.enter_context(scorer_for(settings.interaction, scorer, say, settings, options.give_up_after))
-    device = usable_device(options.device)
+    model = stack.enter_context(scorer_for(settings.interaction, scorer, say, settings, give_up_after))
     interaction = interaction_of(settings.interaction, model, settings.local, device, prompting(settings))
     expected = shared_dense(interaction, settings.dim, settings.local)
     dense = {name: each.shape for name, each in expected.items()} == {
