@@ -35,7 +35,9 @@ AsJson = Annotated[
 OperatorTokenFile = Annotated[
     Path, typer.Option(help="File with the operator's token.", envvar="TRAINER_OPERATOR_TOKEN_FILE")
 ]
-Seed = Annotated[int, typer.Option(help="The same seed repeats a run; in a federation, with the same shared key and names.", min=0)]
+Seed = Annotated[
+    int, typer.Option(help="The same seed repeats a run; in a federation, with the same shared key and names.", min=0)
+]
 Rounds = Annotated[
     int | None,
     typer.Option(help="At most so many rounds; alone, so many times the local epochs.", min=1, envvar="TRAINER_ROUNDS"),
