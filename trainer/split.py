@@ -10,7 +10,9 @@ trains on, so they can split by a key that they share: it says of each triple wh
 import hashlib
 import hmac
 import math
+from bisect import bisect
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 
@@ -82,12 +84,12 @@ def _by_chance(triples: list[Named], generator: np.random.Generator) -> list[lis
 
 
 def _by_key(triples: list[Named], shared_key: bytes) -> list[list[Named]]:
-    ends = np.cumsum(RATIOS)
+    ends = list(accumulate(RATIOS))[:-1]
     split: list[list[Named]] = [[] for _ in RATIOS]
     for triple in triples:
         digest = hmac.digest(shared_key, _TRIPLE + "\t".join(triple).encode(), hashlib.sha256)
         place = int.from_bytes(digest[:6], "big") / (1 << 48)
-        split[int(np.searchsorted(ends[:-1], place, side="right"))].append(triple)
+        split[bisect(ends, place)].append(triple)
     return split
 
 

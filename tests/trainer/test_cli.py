@@ -160,7 +160,7 @@ def test_predict_takes_and_shows_names_where_the_data_has_them(
     by_id = ("predict", model, "--head", head, "--relation", relation, "--data")
     by_name = ("predict", model, "--head", "the head", "--relation", "is related to", "--data", named)
     bare, found = (json.loads(here(*asked, "--json").stdout) for asked in ([*by_id, data / "client_0"], by_name))
-    assert found["head"], found["relation"] == (head, relation)
+    assert (found["head"], found["relation"]) == (head, relation)
     assert found == bare | {"best": [each | {"name": labels[each["entity"]]} for each in bare["best"]]}
     assert labels[found["best"][0]["entity"]] in here(*by_name).stdout
     twins = here("predict", model, "--tail", "Twin", "--relation", relation, "--data", named)

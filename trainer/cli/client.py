@@ -24,7 +24,7 @@ from trainer.commands.client import HomeAt, JoinOptions
 from trainer.inputs import ScorerAt
 from trainer.output import Output
 
-keys = typer.Typer(rich_markup_mode=None)
+keys = typer.Typer()
 
 
 def join(

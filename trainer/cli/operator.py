@@ -50,7 +50,6 @@ coordinator = typer.Typer(
     help="Watch, steer and export, as the coordinator's operator.\n\n"
     "Example: `tripleherd coordinator clients --operator-token-file operator`",
     no_args_is_help=True,
-    rich_markup_mode=None,
 )
 
 

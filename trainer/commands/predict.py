@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +89,8 @@ def run_predict(
         given = entities.index(asked.head or asked.tail or ""), relations.index(asked.relation)
         query = (*given, TAIL if asked.tail is None else HEAD)
         scores = model.scorer(Queries(*(np.array([value], dtype=np.int64) for value in query)))[0]
-    found = []
-    for answer in _answers(asked, scores, entities, own):
-        if not (new and answer["known"]):
-            found.append(answer)
-        if len(found) == top:
-            break
+    answers = _answers(asked, scores, entities, own)
+    found = list(islice((answer for answer in answers if not (new and answer["known"])), top))
     hidden = {"known"} if data is None else set()
     if not own.texts.entities:
         hidden.add("name")

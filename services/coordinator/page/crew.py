@@ -9,12 +9,11 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from protocol.rounds import Evaluation, Metrics
-from protocol.trainings import Share
 from services.coordinator.page.rounds import first_number
 from services.coordinator.rounds.times import moment
 from services.coordinator.rounds.views import Snapshot
 from services.coordinator.store import queries
-from services.coordinator.store.overlap import Shared
+from services.coordinator.store.overlap import alone
 from services.coordinator.store.schema import Client, EvaluationRow, Round, Selection, Training, Update
 
 Doing = Literal[
@@ -38,6 +37,7 @@ class CrewLine:
         entities, triples: It holds so many entities and training triples.
         shared: Of the rows that the training shares, it holds so many that another member holds too; None for a past
             training, and of who is no member any more or cannot take part in it.
+        alone: It shares nothing, beside others that can take part.
         updates, bytes, last_round: Of the training's accepted updates; the round counts within the training.
         loss: Of the latest update.
         metrics: Of the latest version that it evaluated on its validation triples.
@@ -52,6 +52,7 @@ class CrewLine:
     entities: int
     triples: int
     shared: int | None
+    alone: bool
     updates: int
     bytes: int
     last_round: int | None
@@ -60,11 +61,11 @@ class CrewLine:
 
 
 def crew(
-    session: Session, training: Training | None, snapshot: Snapshot, now: float, overlap: Mapping[str, Shared]
+    session: Session, training: Training | None, snapshot: Snapshot, now: float, shared: Mapping[str, int]
 ) -> list[CrewLine]:
     """Who was drawn or sent anything in a training, and all members in the latest one, in the order of joining.
 
-    `overlap` is what each member shares with the others.
+    `shared` is how many rows those that can take part share with other members.
     """
     id_ = training.id if training else ""
     current = queries.last_round(session, id_) if training and snapshot.common.training == id_ else None
@@ -72,6 +73,7 @@ def crew(
     concluded = _concluded(session, training)
     sent, scores = _sent(session, id_), _metrics(session, training)
     first, partakers = first_number(session, training), _partakers(session, id_)
+    lonely = alone(shared)
     is_latest = snapshot.common.training in (id_, None)
     lines = []
     for client in session.scalars(select(Client).order_by(Client.joined, Client.id)):
@@ -90,7 +92,8 @@ def crew(
                 seen=moment(client.seen),
                 entities=client.entities,
                 triples=client.train,
-                shared=_shared(client, overlap, training) if is_latest else None,
+                shared=shared.get(client.id) if is_latest else None,
+                alone=is_latest and client.id in lonely,
                 updates=updates,
                 bytes=size,
                 last_round=last_round and last_round - first + 1,
@@ -124,13 +127,6 @@ def _ending(client: Client, training: Training, finished: float, silent: bool) -
     if client.joined > finished or client.seen < training.started or not client.test:
         return "member"
     return "unheard" if silent and client.seen < finished else "concluding"
-
-
-def _shared(client: Client, overlap: Mapping[str, Shared], training: Training | None) -> int | None:
-    """Of what the training shares, which is entities where there is none yet."""
-    share: Share = "entities" if training is None else training.fixed().share
-    held = {"entities": [client.entities], "relations": [client.relations], "both": [client.entities, client.relations]}
-    return overlap[client.id].of(share) if client.id in overlap and all(held[share]) else None
 
 
 def _overdue(current: Round, training: Training, now: float) -> bool:

@@ -6,6 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from protocol.rounds import RoundView, TrainingSummary
+from protocol.trainings import Share
 from services.coordinator.page.crew import CrewLine, crew
 from services.coordinator.page.outcome import Outcome, outcome
 from services.coordinator.page.rounds import RoundLine, first_number, latest_rounds
@@ -93,6 +94,7 @@ def overview(store: Store, training: str | None = None, other: str | None = None
         snapshot = take(session)
         chosen = queries.latest_training(session) if training is None else queries.named_training(session, training)
         compared = None if other is None else queries.named_training(session, other)
+        share: Share = "entities" if chosen is None else chosen.fixed().share
         trainings = session.scalars(select(Training).order_by(Training.ordinal.desc())).all()
         summaries = {each.id: training_summary(session, each) for each in trainings}
         return Overview(
@@ -100,7 +102,7 @@ def overview(store: Store, training: str | None = None, other: str | None = None
             trainings=list(summaries.values()),
             chosen=_chosen(session, chosen, summaries[chosen.id]) if chosen else None,
             other=_chosen(session, compared, summaries[compared.id]) if compared else None,
-            crew=crew(session, chosen, snapshot, store.clock(), store.overlap.of_members(session)),
+            crew=crew(session, chosen, snapshot, store.clock(), store.overlap.of_able(session, share)),
         )
 
 

@@ -136,7 +136,7 @@ def _enter(session: Session, training: Training, current: Round, phase: RoundPha
     current.attempt = 1
     current.deadline = now + settings.deadline_seconds
     if phase == "evaluating":
-        _add(session, current, phase, queries.able_clients(session, settings))
+        _add(session, current, phase, queries.able_clients(session, settings.share))
     queries.tell(session)
 
 
@@ -144,14 +144,14 @@ def _select(session: Session, training: Training, current: Round, now: float) ->
     """Draw the clients that train."""
     settings = training.fixed()
     _enter(session, training, current, "training", now)
-    current.goal = lifecycle.goal_size(queries.able_count(session, settings), settings)
+    current.goal = lifecycle.goal_size(queries.able_count(session, settings.share), settings)
     _draw(session, training, current, now)
 
 
 def _draw(session: Session, training: Training, current: Round, now: float) -> None:
     """Draw among those that are not drawn yet."""
     settings = training.fixed()
-    able = queries.able_clients(session, settings)
+    able = queries.able_clients(session, settings.share)
     others = set(able) - set(queries.selected(session, current.number, "training"))
     size = lifecycle.draw_size(len(able), settings)
     nth = training.rounds_done + 1  # of the training, so that another one with its seed draws alike
@@ -179,7 +179,7 @@ def freeze(session: Session, training: Training, current: Round, now: float) -> 
     settings = training.fixed()
     if STRATEGIES[settings.aggregation.strategy].silent_count:
         answered = {update.client for update in queries.updates(session, current.number)}
-        _add(session, current, queries.SILENT, set(queries.able_clients(session, settings)) - answered)
+        _add(session, current, queries.SILENT, set(queries.able_clients(session, settings.share)) - answered)
     current.phase = "aggregating"
     current.frozen_entities = queries.row_count(session, "entities")
     current.frozen_relations = queries.row_count(session, "relations")

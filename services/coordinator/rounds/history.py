@@ -7,6 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from protocol.rounds import Evaluation, MeanEvaluation, Rounds, RoundSummary, TrainingSummary
+from services.coordinator.rounds.lifecycle import Standing, is_finished
 from services.coordinator.rounds.means import mean_evaluation, mean_loss
 from services.coordinator.rounds.times import moment
 from services.coordinator.rounds.views import phase_of
@@ -62,9 +63,8 @@ def training_summary(session: Session, training: Training) -> TrainingSummary:
 
 def is_stopped(training: Training) -> bool:
     """Whether an operator ended it before it came to its own end."""
-    settings = training.fixed()
-    own_end = training.rounds_done >= settings.rounds or training.stale >= settings.patience
-    return training.finished is not None and not own_end
+    standing = Standing(training.best_version, training.best_mrr, training.stale)
+    return training.finished is not None and not is_finished(standing, training.rounds_done, training.fixed())
 
 
 def _round_summary(session: Session, each: Round) -> RoundSummary:

@@ -42,7 +42,7 @@ def situation(session: Session, now: float) -> Situation | None:
 
 
 def _facts(session: Session, training: Training, current: Round | None, now: float) -> Facts:
-    able = queries.able_count(session, training.fixed())
+    able = queries.able_count(session, training.fixed().share)
     if current is None:
         return Facts("joining", able)
     phase = current.phase

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from protocol.rounds import Phase, RoundView
 from services.coordinator.rounds.times import moment
 from services.coordinator.store import queries
+from services.coordinator.store.overlap import alone
 from services.coordinator.store.schema import Round, Training, Update
 from services.coordinator.store.store import Store
 
@@ -69,14 +70,11 @@ class Views:
             return self._latest
 
     def _alone_in(self, session: Session, common: RoundView) -> frozenset[str]:
-        """Who can take part, beside others, and shares nothing with any member; counted once a round, as it costs."""
+        """Who can take part and shares nothing with any member; counted once a round, as it costs."""
         if common.settings is None or common.round is None or common.phase == "finished":
             return frozenset()
         if self._counted[0] != common.round:
-            able = queries.able_clients(session, common.settings)
-            shared, share = self._store.overlap.of_members(session), common.settings.share
-            alone = frozenset(client for client in able if not shared[client].of(share))
-            self._counted = common.round, alone if len(able) > 1 else frozenset()
+            self._counted = common.round, alone(self._store.overlap.of_able(session, common.settings.share))
         return self._counted[1]
 
 
@@ -103,7 +101,7 @@ def take(session: Session) -> Snapshot:
         rounds_done=training.rounds_done,
         best_version=training.best_version,
         best_mrr=training.best_mrr,
-        clients=queries.able_count(session, training.fixed()),
+        clients=queries.able_count(session, training.fixed().share),
         settings=training.fixed(),
     )
     if open_ is None or training.paused is not None:

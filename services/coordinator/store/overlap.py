@@ -1,6 +1,6 @@
 """How much the members hold in common: rows that one of them holds alone are averaged with nobody's."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +38,16 @@ class Overlap:
             shared = _count(session, [client for client, _ in members])
             self._last = members, shared
         return shared
+
+    def of_able(self, session: Session, share: Share) -> dict[str, int]:
+        """By client id, of those that can take part in a training that shares this: how many rows of it they share."""
+        members = self.of_members(session)
+        return {client: members[client].of(share) for client in queries.able_clients(session, share)}
+
+
+def alone(shared: Mapping[str, int]) -> frozenset[str]:
+    """Who, beside others, shares nothing: `shared` is as `of_able` has it."""
+    return frozenset(client for client, rows in shared.items() if not rows and len(shared) > 1)
 
 
 def _count(session: Session, members: Sequence[str]) -> dict[str, Shared]:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from protocol.problems import NotFound, Unauthorized
 from protocol.rounds import Evaluation
-from protocol.trainings import TrainingSettings
+from protocol.trainings import Share
 from services.coordinator.store.schema import (
     AuditRow,
     Client,
@@ -88,24 +88,24 @@ def last_number(session: Session) -> int | None:
     return session.execute(select(func.max(Round.number))).scalar_one()
 
 
-def able(settings: TrainingSettings) -> tuple[ColumnElement[bool], ...]:
-    """What a client must fulfil to take part in a training: it is a member, and holds rows of what is shared."""
+def able(share: Share) -> tuple[ColumnElement[bool], ...]:
+    """What a client must fulfil to take part in a training that shares this: it is a member, and holds rows of it."""
     holds = {
         "entities": (Client.entities > 0,),
         "relations": (Client.relations > 0,),
         "both": (Client.entities > 0, Client.relations > 0),
     }
-    return (Client.removed.is_(None), *holds[settings.share])
+    return (Client.removed.is_(None), *holds[share])
 
 
-def able_clients(session: Session, settings: TrainingSettings) -> Sequence[str]:
-    """The members that can take part in a training, sorted."""
-    return session.scalars(select(Client.id).where(*able(settings)).order_by(Client.id)).all()
+def able_clients(session: Session, share: Share) -> Sequence[str]:
+    """The members that can take part in a training that shares this, sorted."""
+    return session.scalars(select(Client.id).where(*able(share)).order_by(Client.id)).all()
 
 
-def able_count(session: Session, settings: TrainingSettings) -> int:
-    """How many members can take part in a training."""
-    return session.execute(select(func.count()).select_from(Client).where(*able(settings))).scalar_one()
+def able_count(session: Session, share: Share) -> int:
+    """How many members can take part in a training that shares this."""
+    return session.execute(select(func.count()).select_from(Client).where(*able(share))).scalar_one()
 
 
 def client_count(session: Session) -> int:
