@@ -13,7 +13,10 @@ scorer=http://127.0.0.1:$SCORER_PORT
 coordinator=http://127.0.0.1:$COORDINATOR_PORT
 
 say() { printf '\n== %s\n' "$*"; }
-clean() { docker compose --profile replicas --profile tls down --volumes --timeout 5 >/dev/null 2>&1 || true; }
+clean() { # nothing is left of the check but what the builder keeps
+  docker compose --profile replicas --profile tls down --volumes --timeout 5 >/dev/null 2>&1 || true
+  docker image rm --force tripleherd-{scorer,coordinator,client,balancer} >/dev/null 2>&1 || true
+}
 failed() { say "failed; the containers' last words"; docker compose ps --all; docker compose logs --tail 30; clean; }
 trap failed ERR
 trap 'rm -rf "$TLS_FOLDER"' EXIT
@@ -41,7 +44,6 @@ call() { # call URL [OPTION ...]: prints the reply
 
 say "first start, without images"
 make --silent wheels
-docker image rm --force tripleherd-scorer tripleherd-coordinator tripleherd-client >/dev/null 2>&1 || true
 docker compose up --detach --quiet-pull
 wait_for_clients
 
