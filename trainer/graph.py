@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,12 +37,16 @@ class Graph:
         triples: int64 [t, 3] for each of `SPLITS`.
         left_out: Triples of valid and test that name an entity or a relation that training lacks, by split. No model
             of this client can know them, so they are not ranked.
+        repeated: Lines that say again what their split has said; they count once.
+        in_training: Triples of valid and test that training holds too.
     """
 
     entities: list[str]
     relations: list[str]
     triples: Mapping[str, Triples]
     left_out: Mapping[str, int] = field(default_factory=dict)
+    repeated: int = 0
+    in_training: int = 0
 
     @property
     def train(self) -> Triples:
@@ -63,9 +67,12 @@ class Graph:
         relations = sorted({relation for _, relation, _ in train})
         entity_index = {name: i for i, name in enumerate(entities)}
         relation_index = {name: i for i, name in enumerate(relations)}
-        triples, left_out = {}, {}
+        trained, triples, left_out, repeated, in_training = set(train), {}, {}, 0, 0
         for split in SPLITS:
-            rows = list(dict.fromkeys(named.get(split, ())))
+            lines = train if split == "train" else list(named.get(split, ()))
+            rows = list(dict.fromkeys(lines))
+            repeated += len(lines) - len(rows)
+            in_training += 0 if split == "train" else len(trained.intersection(rows))
             known = [
                 (entity_index[h], relation_index[r], entity_index[t])
                 for h, r, t in rows
@@ -73,7 +80,7 @@ class Graph:
             ]
             triples[split] = np.array(known, dtype=np.int64).reshape(-1, 3)
             left_out[split] = len(rows) - len(known)
-        return cls(entities, relations, triples, left_out)
+        return cls(entities, relations, triples, left_out, repeated, in_training)
 
     @property
     def digest(self) -> str:
@@ -93,7 +100,7 @@ class Graph:
             split: np.stack([entity[t[:, 0]], relation[t[:, 1]], entity[t[:, 2]]], 1)
             for split, t in self.triples.items()
         }
-        return Graph(entities, relations, columns, self.left_out)
+        return replace(self, entities=entities, relations=relations, triples=columns)
 
     def named(self, split: str) -> list[Named]:
         """The triples of a split in words."""

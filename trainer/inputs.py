@@ -70,6 +70,10 @@ def graph_of(source: str, say: Report, columns: Columns | None = None) -> Graph:
     text = f"{source}: {len(graph.entities)} entities, {len(graph.relations)} relations; {sizes} triples"
     if left_out := sum(graph.left_out.values()):
         text += f"; {left_out} name an entity or relation that training lacks and are left out"
+    if graph.repeated:
+        text += f"; {graph.repeated} lines repeat others and count once"
+    if graph.in_training:
+        text += f"; {graph.in_training} of valid and test are in training too, where any model finds them"
     say(text)
     return graph
 

@@ -54,7 +54,7 @@ def read_texts(folder: Path) -> Texts:
     """The texts in a folder's `entities.tsv` and `relations.tsv`, of which either may be missing.
 
     Raises:
-        DataError: A line does not hold two or three fields, an id has two lines, or a label is too long to be one.
+        DataError: A line does not hold two or three fields, an id has two texts, or a label is too long to be one.
     """
     entities, relations = (_read(folder / name) for name in _FILES)
     return Texts(entities, relations)
@@ -80,14 +80,14 @@ def _read(path: Path) -> dict[str, Text]:
         name, *said = line.split("\t")
         if not name or not 1 <= len(said) <= 2:
             raise DataError(f"{path}:{number}: expected an id, its label and perhaps a description, separated by tabs")
-        if name in texts:
-            raise DataError(f"{path}:{number}: {name!r} stands there twice")
         if len(said[0]) > MAX_LABEL:
             raise DataError(
                 f"{path}:{number}: a label of {len(said[0])} characters, where at most {MAX_LABEL} are taken; "
                 "longer text belongs into the third column"
             )
-        texts[name] = Text(said[0], said[1] or None if len(said) == 2 else None)
+        text = Text(said[0], said[1] or None if len(said) == 2 else None)
+        if texts.setdefault(name, text) != text:
+            raise DataError(f"{path}:{number}: {name!r} stands there twice, with other texts; keep one")
     return texts
 
 

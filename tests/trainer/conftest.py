@@ -12,6 +12,7 @@ from trainer.cli import main
 from trainer.dataset import read_dataset
 from trainer.graph import Graph
 
+from .command_line import QUICK, well
 from .support import Run, random_graph
 
 torch.set_num_threads(1)
@@ -25,6 +26,25 @@ def umls() -> Graph:
 @pytest.fixture(scope="session")
 def small() -> Graph:
     return random_graph(0)
+
+
+@pytest.fixture(scope="session")
+def nations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """PyKEEN's `nations`, dealt to two clients."""
+    folder = tmp_path_factory.mktemp("nations") / "data"
+    shown = well("split", "nations", "--clients", "2", "--seed", "3", "--out", folder)
+    assert "client_0" in shown
+    assert "client_1" in shown
+    return folder
+
+
+@pytest.fixture(scope="session")
+def nations_model(nations: Path) -> Path:
+    """A model of one client."""
+    out = nations.parent / "model"
+    shown = well("train", nations / "client_0", "--interaction", "distmult", "--out", out, *QUICK)
+    assert "isolation" in shown
+    return out
 
 
 @pytest.fixture

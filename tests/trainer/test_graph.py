@@ -25,6 +25,14 @@ def test_held_out_triples_that_training_cannot_know_are_counted_not_ranked() -> 
     assert Graph.from_names(NAMED).left_out == {"train": 0, "valid": 2, "test": 1}
 
 
+def test_what_stands_there_twice_is_counted_within_and_across_splits() -> None:
+    named = {"train": NAMED["train"], "valid": [*NAMED["valid"], NAMED["train"][0]], "test": NAMED["test"]}
+    graph = Graph.from_names(named)
+    assert (graph.repeated, graph.in_training) == (2, 1)
+    reordered = graph.in_order(graph.entities[::-1], graph.relations)
+    assert (reordered.repeated, reordered.in_training) == (2, 1)
+
+
 def test_named_gives_back_the_words() -> None:
     assert Graph.from_names(NAMED).named("train") == [("b", "likes", "a"), ("a", "likes", "c")]
 

@@ -49,13 +49,20 @@ def test_texts_of_all_lengths_are_what_a_scorer_takes(tmp_path: Path) -> None:
     assert len(texts.entities["a"].description or "") == MAX_DESCRIPTION + 5
 
 
+def test_a_line_that_stands_there_twice_is_read_once(folder: Path) -> None:
+    before = read_texts(folder)
+    with (folder / "relations.tsv").open("a", encoding="utf-8") as file:
+        file.write("P36\tcapital of\n")
+    assert read_texts(folder) == before
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("Q1\n", "entities.tsv:1: expected an id, its label and perhaps a description"),
         ("Q1\ta\tb\tc\n", "entities.tsv:1: expected an id"),
         ("Q1\ta\n\n\tb\n", "entities.tsv:3: expected an id"),
-        ("Q1\ta\nQ2\tb\nQ1\ta\n", "entities.tsv:3: 'Q1' stands there twice"),
+        ("Q1\ta\nQ2\tb\nQ1\tc\n", "entities.tsv:3: 'Q1' stands there twice, with other texts; keep one"),
         ("Q1\t" + "l" * 1001, "entities.tsv:1: a label of 1001 characters, where at most 1000 are taken"),
     ],
 )
