@@ -13,6 +13,8 @@ OpaqueKey = Annotated[
 PublicKey = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_-]{43}$", description="Ed25519 public key: its 32 bytes as base64url, unpadded.")
 ]
+# No control characters, which terminals obey, and none that turn the direction of the text around them.
+_SHOWN_AS_IT_IS = r"^[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*$"
 ClientId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="Thumbprint of the client's first key, hex.")]
 
 
@@ -20,7 +22,10 @@ class JoinRequest(Strict):
     """The body of `POST /clients`, signed by the key in it. An invitation token goes into the Authorization header."""
 
     name: str = Field(
-        min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$", description="For people; need not be unique."
+        min_length=1,
+        max_length=100,
+        pattern=_SHOWN_AS_IT_IS,
+        description="For people; need not be unique. Without control characters and marks of direction.",
     )
     public_key: PublicKey
     entities: list[OpaqueKey] = Field([], max_length=1_000_000, description="Distinct; their order is kept.")

@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from protocol.problems import MEDIA_TYPE, Problem, ProblemError
+from protocol.problems import MEDIA_TYPE, InvalidRequest, Problem, ProblemError
 from services.web import JSON
 
 
@@ -18,14 +18,12 @@ def problems(*kinds: type[ProblemError]) -> dict[int | str, dict[str, Any]]:
 
 
 def _problem_response(kind: type[ProblemError]) -> dict[str, Any]:
-    example = {
-        "type": kind.page(),
-        "title": kind.title,
-        "status": kind.status,
-        "detail": kind.meaning(),
-    }
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {"description": kind.title, "content": {MEDIA_TYPE: {"schema": schema, "example": example}}}
+    invalid = InvalidRequest.of("seed", "Input should be greater than or equal to 0")
+    problem = invalid if kind is InvalidRequest else kind(kind.meaning())
+    example = problem.document().model_dump(mode="json", exclude_unset=not problem.errors)
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}}
+    headers = {name: {"schema": {"type": "string"}, "example": value} for name, value in problem.headers.items()}
+    return {"description": kind.title, "content": content} | ({"headers": headers} if headers else {})
 
 
 def body_of(model: type[BaseModel], examples: dict[str, Any], *, tensors: str | None = None) -> dict[str, Any]:
@@ -66,6 +64,8 @@ def install_openapi(app: FastAPI, models: Sequence[type[BaseModel]]) -> None:
                 schema = model.model_json_schema(ref_template=template)
                 schemas.update(schema.pop("$defs", {}))
                 schemas[model.__name__] = schema
+            for operation in (each for methods in document["paths"].values() for each in methods.values()):
+                operation["responses"].setdefault("500", _problem_response(ProblemError))
             # Every body is checked by this project's own handlers, which answer problem documents.
             for name in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(name, None)

@@ -35,6 +35,8 @@ def _page(kind: type[ProblemError]) -> str:
     title, meaning, mend = (_marked(text) for text in (kind.title, kind.meaning(), kind.mend))
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
         f"<h1>{kind.status}: {title}</h1><p>{meaning}</p><h2>How to mend it</h2><p>{mend}</p></html>"
     )
 

@@ -1,5 +1,6 @@
 """Chromium for the tests, driven by Playwright: Debian's, so that nothing is downloaded from elsewhere."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from tests.packages import install
 SCREENSHOTS = Path(__file__).parents[1] / "screenshots"
 """What the pages looked like in the latest run; git does not see it."""
 # Without the flags about the background, the browser looks for its maker's servers.
+OWN = re.compile(r"http://127\.0\.0\.1:|data:|blob:")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
@@ -34,9 +36,10 @@ def chromium() -> Iterator[Browser]:
 
 
 def faults_of(page: Page) -> list[str]:
-    """What goes wrong in a page from now on: exceptions, and what its policy forbade."""
+    """What goes wrong in a page from now on: exceptions, what its policy forbade, and what it asks of other hosts."""
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("request", lambda asked: None if OWN.match(asked.url) else faults.append(f"asked for {asked.url}"))
     page.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
     return faults
 

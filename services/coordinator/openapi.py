@@ -13,6 +13,10 @@ from services.openapi import binary, body_of
 
 MODELS: list[type[BaseModel]] = [JoinRequest, KeyRotation, TrainingSettings, UpdateHeader, Evaluation, SignIn]
 
+# Of the two keys of RFC 8032's first tests (section 7.1), so that who holds them can send what stands here.
+_KEY, _NEW_KEY = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "PUAXw-hDiVqStwqnTRt-vJyYLM8uxJaMwM1V8Sr0Zgw"
+_PROOF = "BhmPZvo6h8ZEr4Ppp3BpkKYWmdw_6G2jHfinIwYsms08h1PhdJleSAdvhSmqSLzvn5zNpackaH7fXcjGMLJ6Bg"
+
 _HITS = {"hits@1": 0.32, "hits@3": 0.45, "hits@5": 0.5, "hits@10": 0.58}
 _METRICS = {"mrr": 0.41, **_HITS, "mr": 31.5, "amri": 0.87, "mrr_gap": 0.0}
 
@@ -21,7 +25,7 @@ JOIN_BODY = body_of(
     {
         "two entities": {
             "name": "north hospital",
-            "public_key": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+            "public_key": _KEY,
             "entities": ["a1" * 32, "b2" * 32],
             "triples": {"train": 800, "valid": 100, "test": 100},
         }
@@ -29,7 +33,7 @@ JOIN_BODY = body_of(
 )
 ROTATION_BODY = body_of(
     KeyRotation,
-    {"a new key": {"public_key": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "proof": "A" * 86}},
+    {"a new key": {"public_key": _NEW_KEY, "proof": _PROOF}},
 )
 TRAINING_BODY = body_of(
     TrainingSettings,
@@ -46,13 +50,16 @@ TRAINING_BODY = body_of(
             "fraction": 0.5,
             "quorum": 3,
             "deadline_seconds": 120,
-            "dense": {"adapter.weight": {"shape": [256, 256], "init": 0.06}},
         },
     },
 )
 SIGN_IN_BODY = body_of(SignIn, {"the operators' token": {"token": "operators-token-of-this-coordinator"}})
 SIGN_IN_PAGE = {
     "description": "Nobody has signed in: the page asks for a token.",
+    "content": {"text/html": {"schema": {"type": "string"}}},
+}
+GONE_PAGE = {
+    "description": "There is no such training.",
     "content": {"text/html": {"schema": {"type": "string"}}},
 }
 UPDATE_BODY = {

@@ -48,6 +48,11 @@ def sign_in() -> str:
     return _environment.get_template("sign_in.html").render()
 
 
+def gone(detail: str) -> str:
+    """The page for who asks for a training that is not there."""
+    return _environment.get_template("gone.html").render(detail=detail)
+
+
 def page(role: WatcherRole, shown: Overview, asked: str | None, scorer: ScorerState | None) -> str:
     """The page for an operator or a viewer, who `asked` for a training or for whichever is the latest."""
     starting = role == "operator" and shown.view.phase in ("idle", "finished")

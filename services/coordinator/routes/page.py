@@ -48,7 +48,7 @@ OneTraining = Annotated[str | None, Query(pattern=PRINTABLE, max_length=100, des
     "/",
     summary="The page",
     response_class=HTMLResponse,
-    responses={**problems(InvalidRequest, NotFound, NotReady), 401: openapi.SIGN_IN_PAGE},
+    responses={**problems(InvalidRequest, NotReady), 401: openapi.SIGN_IN_PAGE, 404: openapi.GONE_PAGE},
 )
 async def page(request: Request, training: OneTraining = None, other: OneTraining = None) -> HTMLResponse:
     """The page: where a training stands (the latest unless named), who takes part, and beside it another training."""
@@ -57,7 +57,10 @@ async def page(request: Request, training: OneTraining = None, other: OneTrainin
         return HTMLResponse(render.sign_in(), 401, render.SECURITY | Unauthorized("").headers)
     watch: ScorerWatch | None = request.app.state.scorer
     overviews: Shown = request.app.state.shown
-    shown, scorer = await asyncio.gather(overviews.of(training or None, other or None), _state(watch))
+    try:
+        shown, scorer = await asyncio.gather(overviews.of(training or None, other or None), _state(watch))
+    except NotFound as missing:
+        return HTMLResponse(render.gone(missing.detail), 404, render.SECURITY)
     html = await run_in_threadpool(render.page, role, shown, training or None, scorer)
     return HTMLResponse(html, headers=render.SECURITY)
 

@@ -1,11 +1,12 @@
 import json
+import re
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser import faults_of, screenshot
-from tests.coordinator.support import Member, Server, evaluation, launch, members, settings_of
+from tests.coordinator.support import OPERATOR, Member, Server, bearer, evaluation, launch, members, settings_of
 
 
 def trainers() -> list[Member]:
@@ -20,6 +21,28 @@ def conclude(server: Server, crowd: list[Member], begin: int = 0) -> None:
         for mode, mrr in (("isolation", 0.4), ("federation", 0.5), ("fusion", 0.6)):
             reply = server.put_evaluation(member, best, evaluation(mrr + number / 10, mode=mode, split="test"))
             assert reply.status_code == 201, reply.text
+
+
+def test_the_page_admits_its_own_files_alone(server: Server) -> None:
+    policy = (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
+    for path, status in (("/", 401), ("/", 200), ("/?training=none", 404)):
+        reply = server.http.get(path, headers=bearer(OPERATOR) if status != 401 else {})
+        assert reply.status_code == status
+        assert reply.headers["content-security-policy"] == policy
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        assert reply.headers["referrer-policy"] == "no-referrer"
+        assert reply.headers["cross-origin-opener-policy"] == "same-origin"
+        assert reply.headers["cache-control"] == "no-store"
+
+
+def test_an_unknown_training_leads_to_the_latest(operator: Page, server: Server) -> None:
+    operator.goto("/?training=gone")
+    expect(operator.get_by_role("heading", name="No such training")).to_be_visible()
+    operator.get_by_role("link", name="The latest one").click()
+    expect(operator.get_by_role("heading", name="No training yet")).to_be_visible()
 
 
 def test_a_wrong_token_opens_nothing(page: Page) -> None:
@@ -74,6 +97,12 @@ def test_a_training_is_started_and_watched_to_its_end_without_a_reload(operator:
     assert server.run(crowd).phase == "finished"
     expect(operator.locator(".headline")).to_contain_text("finished after 3 rounds")
     expect(operator.locator("#curves canvas")).to_have_count(4)
+    chart = operator.get_by_role("img", name="Validation Hits@10")
+    readout = operator.locator("[data-chart=hits_at_10] .readout")
+    expect(readout).to_have_text(re.compile(r"^all clients 0\.0\d+ after round 3$"))
+    chart.hover()
+    expect(readout).to_have_text(re.compile(r"^Round [123]: all clients 0\.0\d+ · m0 .* · m1 .*$"))
+    operator.mouse.move(0, 0)
     for member in crowd[:2]:
         server.view(member)
     results = operator.get_by_role("region", name="Results")
@@ -227,9 +256,9 @@ def test_an_open_page_asks_for_a_token_once_its_session_has_ended(operator: Page
 def test_an_open_page_goes_on_after_the_coordinator_was_away(operator: Page, server: Server) -> None:
     port = server.http.base_url.port
     server.kill()
-    expect(operator.locator("body.cut-off")).to_have_count(1, timeout=30_000)
+    expect(operator.get_by_text("The coordinator does not answer.")).to_be_visible(timeout=30_000)
     server.process = launch(port, settings_of(server.data_dir))
-    expect(operator.locator("body.cut-off")).to_have_count(0, timeout=60_000)
+    expect(operator.get_by_text("The coordinator does not answer.")).to_have_count(0, timeout=60_000)
     server.http.close()
     server.http = httpx.Client(base_url=server.http.base_url, timeout=20, trust_env=False)
     server.join(*trainers())
@@ -276,6 +305,18 @@ def test_past_trainings_are_chosen_and_compared(operator: Page, server: Server) 
     operator.locator("select[name=training]").select_option("the latest")
     expect(operator.locator(".headline")).to_contain_text("distmult")
     assert "training=&" in operator.url
+    operator.go_back()
+    expect(operator.locator("select[name=training]")).to_have_value(trainings[0])
+    operator.locator("select[name=training]").focus()
+    operator.keyboard.press("ArrowUp")
+    operator.keyboard.press("ArrowUp")  # a choice that is still being made is left alone, also by an event
+    with operator.expect_response(lambda reply: reply.url == operator.url):
+        server.join(Member("later still", ["e1", "e2"]))
+    operator.wait_for_timeout(200)
+    expect(operator.locator("select[name=training]")).to_have_value("")
+    assert f"training={trainings[0]}" in operator.url
+    operator.keyboard.press("Enter")
+    expect(operator.locator(".headline")).to_contain_text("distmult")
     operator.go_back()
     expect(operator.locator("select[name=other]")).to_have_value(trainings[1])
     expect(results.get_by_role("heading", name=trainings[1])).to_be_visible()

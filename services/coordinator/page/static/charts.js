@@ -1,6 +1,7 @@
 // Curves by round: of all clients together, of each of them, and of a training to compare with.
 
-const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f"]; // told apart by all (Okabe and Ito)
+// Told apart by all (Okabe and Ito), some of them darkened until they stand out from white as well as from black.
+const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#c0649a", "#b87800", "#3a9bd6", "#8c6d31", "#7f7f7f"];
 const MEAN = "all clients";
 const MANY = 12; // more clients than this are not shown until they are asked for
 const HEIGHT = 220;
@@ -43,6 +44,15 @@ class History {
     const points = [...this.lines.get("").points.values()];
     return points.length - (points.at(-1)?.bytes === 0 ? 1 : 0);
   }
+}
+
+const written = (value) => String(Number(value.toPrecision(4)));
+
+/** Ids of clients in the order of their table, which a reload does not change; the mean before them. */
+function inOrder(ids) {
+  const rows = [...document.querySelectorAll("#clients tbody tr")].map((row) => row.id.replace("client-", ""));
+  const place = (id) => (id === "" ? -1 : rows.includes(id) ? rows.indexOf(id) : rows.length);
+  return ids.sort((one, other) => place(one) - place(other));
 }
 
 function values(line, of, measure) {
@@ -91,12 +101,12 @@ export class Charts {
 
   async update() {
     await Promise.all([this.own.update(), this.other?.update()]);
-    const ids = [...this.own.lines.keys()];
+    const ids = inOrder([...this.own.lines.keys()]);
     const wanted = [
       ...ids.map((id, index) => ({ id, line: this.own.lines.get(id), of: this.own, index })),
       ...(this.other ? [{ id: "other", line: this.other.lines.get(""), of: this.other, index: ids.length }] : []),
     ];
-    const changed = wanted.length !== this.series.length;
+    const changed = wanted.map(({ id }) => id).join() !== this.series.map(({ id }) => id).join();
     this.series = wanted;
     if (changed) this.list();
     this.draw(changed);
@@ -156,11 +166,26 @@ export class Charts {
       const plot = this.plots.get(figure);
       if (plot && !anew) {
         plot.setData(data);
+        this.tell(figure, plot);
         continue;
       }
       plot?.destroy();
       this.plots.set(figure, new uPlot(this.options(figure), data, figure));
     }
+  }
+
+  /** Says in words what stands under the cursor, or at the end where it is elsewhere. */
+  tell(figure, plot) {
+    const [steps, ...lines] = plot.data;
+    const under = plot.cursor.idx;
+    const parts = this.series.flatMap((series, index) => {
+      if (!this.shown(series) || (under == null && series.index !== 0 && series.id !== "other")) return [];
+      const at = under ?? lines[index].findLastIndex((value) => value !== null);
+      const value = lines[index][at] ?? null;
+      return value === null ? [] : [`${this.name(series)} ${written(value)}${under == null ? ` after round ${steps[at]}` : ""}`];
+    });
+    const round = under == null ? "" : `Round ${steps[under]}: `;
+    figure.querySelector(".readout").textContent = round + (parts.join(" · ") || (round && "no value"));
   }
 
   options(figure) {
@@ -172,7 +197,7 @@ export class Charts {
       show: this.shown(series),
       stroke: this.colour(series),
       width: series.index === 0 ? 2.5 : 1.25,
-      dash: series.id === "other" ? [6, 4] : undefined,
+      dash: series.id === "other" ? [6, 4] : series.index > COLOURS.length ? [2, 3] : undefined, // colours begin again
       spanGaps: true,
     });
     return {
@@ -180,7 +205,20 @@ export class Charts {
       height: HEIGHT,
       legend: { show: false },
       scales: { x: { time: false } },
-      axes: [{ ...axis, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] }, { ...axis, size: 56 }],
+      axes: [
+        { ...axis, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] },
+        { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : written(tick))) },
+      ],
+      hooks: {
+        ready: [
+          (plot) => {
+            plot.root.setAttribute("role", "img");
+            plot.root.setAttribute("aria-label", figure.querySelector("figcaption").textContent);
+            this.tell(figure, plot);
+          },
+        ],
+        setCursor: [(plot) => this.tell(figure, plot)],
+      },
       series: [{}, ...this.series.map(line)],
     };
   }

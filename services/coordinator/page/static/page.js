@@ -9,18 +9,25 @@ const LONGEST_MS = 10_000; // between two looks: "last seen" and the scorer's sp
 const SHORTEST_MS = 1_000;
 
 let charts = null;
+let events = null;
 let fetching = false;
 let asked = false;
 
+/** Whether a list says another thing than the page was made for. */
+const differs = (list) => list.value !== (list.querySelector("[selected]")?.value ?? "");
+const choosing = (node) => node.matches?.(".choose") && [...node.querySelectorAll("select")].some(differs);
+
 const keep = {
-  // Charts and a half filled form are this browser's own.
-  beforeNodeMorphed: (old, fresh) => !(old.id === "start" || (old.id === "curves" && charts?.isOf(fresh))),
+  // Charts, a half filled form and a choice that is being made are this browser's own.
+  beforeNodeMorphed: (old, fresh) =>
+    !(old.id === "start" || choosing(old) || (old.id === "curves" && charts?.isOf(fresh))),
   // So is whether a list is open.
   beforeAttributeUpdated: (name) => name !== "open",
 };
 
-function reached(yes) {
-  document.body.classList.toggle("cut-off", !yes);
+/** Says that the page is not up to date, and why; nothing where it is. */
+function behind(why) {
+  document.querySelector("#behind").textContent = why && `${why} What is shown is its last word.`;
 }
 
 async function refresh() {
@@ -32,10 +39,12 @@ async function refresh() {
   asked = false;
   try {
     const reply = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
-    if (reply?.status === 401) return location.reload(); // the session has ended
+    // The session has ended, or the coordinator no longer has the training: a page of its own says so.
+    if (reply?.status === 401 || reply?.status === 404) return location.reload();
     const html = reply?.ok ? await reply.text().catch(() => null) : null; // it may be cut off half way
-    reached(html !== null);
     if (html !== null) await show(html);
+    if (reply && !reply.ok) behind((await reply.json().catch(() => ({}))).detail ?? `It answers ${reply.status}.`);
+    else behind(html === null ? "The coordinator does not answer." : "");
   } finally {
     setTimeout(() => {
       fetching = false;
@@ -49,6 +58,7 @@ async function show(html) {
   document.title = fresh.title;
   const said = document.querySelector("#problem");
   fresh.querySelector("#problem").replaceWith(said.cloneNode(true));
+  fresh.querySelector("#behind").replaceWith(document.querySelector("#behind").cloneNode(true));
   Idiomorph.morph(document.querySelector("main"), fresh.querySelector("main"), { callbacks: keep });
   await arrange();
 }
@@ -72,7 +82,9 @@ async function arrange() {
 
 /** Listens for events. A browser connects again by itself, but not where it was answered with a refusal. */
 function listen() {
-  const events = new EventSource("/events");
+  if (document.hidden) return; // a browser has few connections for all of its tabs
+  events?.close();
+  events = new EventSource("/events");
   events.addEventListener("round", refresh);
   events.addEventListener("error", () => {
     if (events.readyState !== EventSource.CLOSED) return;
@@ -90,14 +102,23 @@ document.addEventListener("click", async (event) => {
   if (done && button.dataset.then === "reload") location.reload();
   else refresh();
 });
-document.addEventListener("change", (event) => {
-  if (event.target.matches("[data-submit]")) event.target.form.requestSubmit();
+let typed = false; // arrow keys change a closed list at every press: then it is sent by Enter, or by its button
+document.addEventListener("pointerdown", () => (typed = false));
+document.addEventListener("keydown", (event) => {
+  typed = true;
+  if (event.key === "Enter" && event.target.matches("[data-submit]")) event.target.form.requestSubmit();
 });
-document.addEventListener("visibilitychange", refresh);
+document.addEventListener("change", (event) => {
+  if (!typed && event.target.matches("[data-submit]")) event.target.form.requestSubmit();
+});
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) events?.close();
+  else listen();
+  refresh();
+});
 
-for (const select of document.querySelectorAll("[data-submit]")) {
-  // Somebody was faster than this script.
-  if (select.value !== (select.querySelector("[selected]")?.value ?? "")) select.form.requestSubmit();
+for (const list of document.querySelectorAll("[data-submit]")) {
+  if (differs(list)) list.form.requestSubmit(); // somebody was faster than this script
 }
 watchAddress(document.body.dataset.role === "viewer"); // an operator has no use for a pass
 setInterval(showTimes, 1000);
