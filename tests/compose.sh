@@ -15,7 +15,7 @@ coordinator=http://127.0.0.1:$COORDINATOR_PORT
 say() { printf '\n== %s\n' "$*"; }
 clean() { # nothing is left of the check but what the builder keeps
   docker compose --profile replicas --profile tls down --volumes --timeout 5 >/dev/null 2>&1 || true
-  docker image rm --force tripleherd-{scorer,coordinator,client,balancer} >/dev/null 2>&1 || true
+  docker image rm --force "$COMPOSE_PROJECT_NAME"-{scorer,coordinator,client,balancer} >/dev/null 2>&1 || true
 }
 failed() { say "failed; the containers' last words"; docker compose ps --all; docker compose logs --tail 30; clean; }
 trap failed ERR
@@ -109,10 +109,10 @@ say "what the images carry"
 lacks() { # lacks IMAGE PACKAGE: fails where the image can import the package
   holds "$(docker run --rm --entrypoint python3 "$1" -c "import $2" 2>&1 || true)" "No module named '$2'"
 }
-lacks tripleherd-coordinator torch
-lacks tripleherd-coordinator transformers
-docker run --rm --entrypoint python3 tripleherd-coordinator -c "import psycopg, s3fs"
-lacks tripleherd-client transformers
+lacks "$COMPOSE_PROJECT_NAME-coordinator" torch
+lacks "$COMPOSE_PROJECT_NAME-coordinator" transformers
+docker run --rm --entrypoint python3 "$COMPOSE_PROJECT_NAME-coordinator" -c "import psycopg, s3fs"
+lacks "$COMPOSE_PROJECT_NAME-client" transformers
 
 clean
 say "the system in containers works"

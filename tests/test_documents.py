@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import tomllib
 from pathlib import Path
 from typing import ClassVar
 
@@ -76,6 +77,7 @@ def test_every_setting_is_in_the_settings_page() -> None:
 
 def test_the_example_env_file_lists_what_compose_takes_with_its_defaults() -> None:
     compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    compose = compose.replace("${COMPOSE_PROJECT_NAME}", "tripleherd")  # which Compose takes from the file's first line
     taken = dict(re.findall(r"\$\{(\w+):?-((?:\$\{[^}]*\}|[^}])*)\}", compose))
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
     listed = dict(re.findall(r"^(\w+)=(.*)$", example, re.MULTILINE))
@@ -86,6 +88,14 @@ def test_the_example_env_file_lists_what_compose_takes_with_its_defaults() -> No
     # Without a default here, so that they stay unset where nobody sets them.
     passed_on = re.findall(r"^ +(AWS_\w+):$", compose, re.MULTILINE)
     assert passed_on == re.findall(r"AWS_\w+", example)
+
+
+def test_the_install_page_has_every_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    page = (ROOT / "docs" / "how-to" / "install.md").read_text(encoding="utf-8")
+    rows = "".join(row for row in page.splitlines() if row.startswith("| `"))
+    # `services` is a part of two others, and who needs the last two calls make.
+    assert set(project["optional-dependencies"]) - {"services", "dev", "docs"} <= set(re.findall(r"`(\w+)`", rows))
 
 
 def functions_of(path: str) -> set[str]:

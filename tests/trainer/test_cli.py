@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,10 @@ COMMANDS = (
     "predict",
     "experiment",
 )
-PARTS = {"keys": ("rotate",), "coordinator": ("export", "page", "pause", "resume", "stop", "clients", "revoke")}
+PARTS = {
+    "keys": ("rotate",),
+    "coordinator": ("export", "page", "pause", "resume", "stop", "status", "clients", "revoke"),
+}
 
 
 def test_split_writes_what_every_other_command_reads(nations: Path) -> None:
@@ -69,6 +73,10 @@ def test_help_lists_the_commands_and_what_statuses_mean() -> None:
     shown = well("--help")
     assert all(command in shown for command in COMMANDS)
     assert "status 0 where all went well, 2 after an error that you can mend" in " ".join(shown.split())
+
+
+def test_the_version_is_that_of_the_package(here: Callable[..., Run]) -> None:
+    assert here("--version").stdout.strip() == f"tripleherd {metadata.version('tripleherd')}"
 
 
 def test_split_as_json_is_what_it_writes(here: Callable[..., Run], tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
+from typer import Context
 from typer.main import get_command
 
 from trainer.cli import app
 
+_CONTEXT = Context(get_command(app))
 HIDDEN = ("help", "install_completion", "show_completion")
 
 
@@ -50,8 +52,22 @@ def _parameters(command: Any) -> list[str]:
         needed = "needed" if parameter.required else _default(parameter)
         words = " ".join((getattr(parameter, "help", None) or "").split()).replace("|", "\\|")
         variable = f" `{parameter.envvar}`" if parameter.envvar else ""
-        rows.append(f"| `{said}`{variable} | {needed} | {words} |")
-    return ["| option, variable | default | |", "|---|---|---|", *rows] if rows else []
+        rows.append(f"| `{said}`{variable} | {_taken(parameter)} | {needed} | {words} |")
+    return ["| option, variable | takes | default | |", "|---|---|---|---|", *rows] if rows else []
+
+
+def _taken(parameter: Any) -> str:
+    """The values that are allowed, or of what kind they are."""
+    if getattr(parameter, "is_flag", False):
+        return ""
+    kind = parameter.display_type(_CONTEXT).removeprefix("<").removesuffix(">").removeprefix("list[").removesuffix("]")
+    if kind == "Any":  # a parser of our own, of which the option's help tells
+        return ""
+    if "|" in kind:
+        return ", ".join(f"`{each}`" for each in kind.split("|"))
+    about = parameter.type_descriptor.parameter_info
+    bounds = [f"{word} {bound:g}" for word, bound in (("from", about.min), ("to", about.max)) if bound is not None]
+    return " ".join([kind.removesuffix(" range"), *bounds])
 
 
 def _default(parameter: Any) -> str:

@@ -24,5 +24,5 @@ def routes() -> str:
 
 def _route(method: str, path: str, operation: dict[str, Any]) -> str:
     said = " ".join(operation["description"].split()).replace("|", "\\|")
-    summary, statuses = operation["summary"].rstrip("?"), ", ".join(operation["responses"])
+    summary, statuses = operation["summary"].rstrip("?"), ", ".join(sorted(operation["responses"]))
     return f"| `{method.upper()} {path}` | **{summary}.** {said} | {statuses} |"

@@ -60,7 +60,7 @@ def _services() -> list[str]:
         "One of the invitation token and the list of allowed keys must be set, or nobody could join.",
         "`COORDINATOR_BLOBS=s3://…` takes its credentials from the AWS variables: `AWS_ACCESS_KEY_ID`,",
         "`AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_DEFAULT_REGION`, and `AWS_ENDPOINT_URL` for another server",
-        "with that API. PostgreSQL needs `pip install 'tripleherd[postgres]'`, S3 `'tripleherd[s3]'`; the image has",
+        "with that API. PostgreSQL needs `pip install '.[postgres]'`, S3 `'.[s3]'`; the image has",
         "both. [coordinator.md](../coordinator.md) says how to run it.",
     ]
 

@@ -6,6 +6,7 @@ Commands read arguments, call plain functions, and print. An error that a user c
 import sys
 import traceback
 from collections.abc import Callable
+from importlib import metadata
 from typing import Annotated, NoReturn
 
 import typer
@@ -40,9 +41,21 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tripleherd {metadata.version('tripleherd')}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     verbose: Annotated[bool, typer.Option("--verbose", help="After an error, show where it arose as well.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version; all sites need one."
+        ),
+    ] = False,
 ) -> None:
     """Federated knowledge graph embeddings, scored by a frozen LLaMA over REST."""
     _Errors.traced = verbose

@@ -190,6 +190,15 @@ def stop(operator_token_file: OperatorTokenFile, coordinator: CoordinatorUrl = H
 
 
 @coordinator.command()
+def status(operator_token_file: OperatorTokenFile, coordinator: CoordinatorUrl = HERE, as_json: AsJson = False) -> None:
+    """Say where the latest training stands.
+
+    Example: `tripleherd coordinator status --operator-token-file operator`
+    """
+    operator.run_status(Output(as_json), OperatorAt(coordinator, operator_token_file))
+
+
+@coordinator.command()
 def clients(
     operator_token_file: OperatorTokenFile, coordinator: CoordinatorUrl = HERE, as_json: AsJson = False
 ) -> None:

@@ -47,7 +47,7 @@ Consent = Annotated[
     typer.Option(
         "--texts",
         help="The most that `llama` may tell your scorer in words of your entities and relations, if a training asks.",
-        envvar="TRAINER_TEXTS",
+        envvar="TRAINER_SEND_TEXTS",
     ),
 ]
 Texts = Annotated[

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from protocol.members import ClientSummary
 from protocol.presets import PresetName
-from protocol.rounds import TrainingSummary
-from protocol.trainings import InteractionName
+from protocol.rounds import RoundView, TrainingSummary
+from protocol.trainings import InteractionName, TrainingSettings
 from trainer.clients.coordinator import Coordinator
 from trainer.clients.retries import ASKED_GIVES_UP_AFTER
 from trainer.clients.service import Service
@@ -89,6 +89,28 @@ def run_page(console: Output, at: OperatorAt, page_address: str | None) -> None:
         say(link)
         say(f"whoever has it may watch until {made.expires:%Y-%m-%d %H:%M} UTC, and change nothing")
         console.result({"page": link, "expires": made.expires.isoformat()})
+
+
+def run_status(console: Output, at: OperatorAt) -> None:
+    """Print where the latest training stands."""
+    with at.calls(console) as (operator, say):
+        view = operator.view()
+    if view.training is None or view.settings is None:
+        say(f"no training yet; {view.clients} members")
+    else:
+        say(f"training {view.training} of {view.settings.interaction}: {view.phase}{_whereabouts(view, view.settings)}")
+        best = "no version is evaluated yet" if view.best_mrr is None else f"best validation MRR {view.best_mrr:.3f}"
+        say(f"{view.rounds_done} of at most {view.settings.rounds} rounds are done; {best}")
+        say(f"{view.clients} members can take part, of {view.settings.clients} to begin with")
+    console.result(view.model_dump(mode="json"))
+
+
+def _whereabouts(view: RoundView, settings: TrainingSettings) -> str:
+    if view.paused:
+        return f", {view.paused}"
+    if view.phase == "joining":
+        return f" until {settings.clients} clients have joined"
+    return f" until {view.deadline:%Y-%m-%d %H:%M:%S} UTC at the latest" if view.deadline else ""
 
 
 def run_change(console: Output, at: OperatorAt, change: Callable[[Coordinator], TrainingSummary]) -> None:

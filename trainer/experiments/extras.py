@@ -16,5 +16,5 @@ def needed(module: str, extra: str) -> ModuleType:
         return import_module(module)
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"{error.name} is not installed, which this needs; install it with: pip install 'tripleherd[{extra}]'"
+            f"{error.name} is not installed, which this needs; install it with: pip install '.[{extra}]'"
         ) from error

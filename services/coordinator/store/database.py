@@ -121,7 +121,7 @@ def _postgres(url: URL, lock_timeout: str) -> Engine:
             url.set(drivername="postgresql+psycopg"), connect_args=arguments, pool_pre_ping=True, **POOL
         )
     except ImportError as error:
-        raise ValueError(f"{error}; install `tripleherd[postgres]`") from error
+        raise ValueError(f"{error}; the extra is needed: pip install '.[postgres]'") from error
 
 
 @contextmanager

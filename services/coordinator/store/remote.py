@@ -40,7 +40,7 @@ class RemoteBlobs(Blobs):
             # Another coordinator writes there too: what was listed a while ago is not what is there.
             self._files, self._root = _opened(url)
         except ImportError as error:
-            raise ValueError(f"{error}; for s3:// install `tripleherd[s3]`") from error
+            raise ValueError(f"{error}; for s3:// the extra is needed: pip install '.[s3]'") from error
         for kind in (MODELS, UPDATES):
             with _as_os_error():
                 self._files.makedirs(f"{self._root}/{kind}", exist_ok=True)

@@ -84,4 +84,4 @@ def require(package: str, setting: str) -> None:
         LoadError: It is not.
     """
     if find_spec(package) is None:
-        raise LoadError(f"{setting} needs the package {package}: pip install 'tripleherd[gpu]'")
+        raise LoadError(f"{setting} needs the package {package}: pip install '.[gpu]'")

@@ -49,7 +49,7 @@ def test_several_gpus_need_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "accelerate", None)
     message = refusal(model=str(tmp_path / "model"), device_map="auto")
     assert "accelerate" in message
-    assert "pip install 'tripleherd[gpu]'" in message
+    assert "pip install '.[gpu]'" in message
 
 
 def test_one_device_needs_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

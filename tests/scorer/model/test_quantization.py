@@ -133,4 +133,4 @@ def test_a_package_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     message = refusal(model=str(tmp_path / "model"), quantization="4bit")
     assert "bitsandbytes" in message
-    assert "pip install 'tripleherd[gpu]'" in message
+    assert "pip install '.[gpu]'" in message

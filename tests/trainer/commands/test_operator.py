@@ -10,7 +10,7 @@ import pytest
 
 from protocol.members import Audit, AuditEntry, Clients, ClientSummary
 from protocol.problems import Conflict, NotFound
-from protocol.rounds import Rounds, RoundSummary, TrainingSummary
+from protocol.rounds import Rounds, RoundSummary, RoundView, TrainingSummary
 from protocol.trainings import TrainingSettings
 from protocol.watching import Pass
 from tests.trainer.support import Loopback, Reply, Run, loopback
@@ -170,6 +170,40 @@ def test_a_refusal_is_one_line(operate: Operate, server: Loopback) -> None:
     server.respond = refusing("/round/pause", Conflict("no training is running"))
     run = operate("coordinator", "pause")
     assert (run.returncode, run.stderr) == (2, "error: no training is running\n")
+
+
+VIEW = {"event": 1, "training": "t1", "phase": "training", "round": 5, "selected": False, "answered": False}
+VIEW |= {"deadline": WHEN, "rounds_done": 4, "best_mrr": 0.41, "clients": 3}
+VIEW |= {"settings": TrainingSettings(interaction="transe", clients=3, rounds=9).model_dump()}
+JOINING = VIEW | {"phase": "joining", "deadline": None, "rounds_done": 0, "best_mrr": None, "clients": 1}
+
+
+@pytest.mark.parametrize(
+    ("view", "said"),
+    [
+        (
+            VIEW,
+            ["training until 2025-01-02 03:04:05 UTC at the latest", "4 of at most 9 rounds", "MRR 0.410", "3 members"],
+        ),
+        (VIEW | {"phase": "paused", "paused": "by the operator"}, ["paused, by the operator"]),
+        (
+            JOINING,
+            ["joining until 3 clients have joined", "no version is evaluated yet", "1 members can take part, of 3"],
+        ),
+        (JOINING | {"training": None, "settings": None, "phase": "idle"}, ["no training yet; 1 members"]),
+    ],
+    ids=["training", "paused", "joining", "idle"],
+)
+def test_status_says_where_the_training_stands(
+    here: Callable[..., Run], tmp_path: Path, view: dict[str, object], said: list[str]
+) -> None:
+    (tmp_path / "operator").write_text(TOKEN)
+    whole = RoundView.model_validate(view).model_dump_json()
+    with loopback(lambda path, body: (200, whole.encode())) as running:
+        asked = ("coordinator", "status", "--coordinator", running.url, "--operator-token-file", tmp_path / "operator")
+        shown = here(*asked).stdout
+        assert json.loads(here(*asked, "--json").stdout) == json.loads(whole)
+    assert all(part in shown for part in said), shown
 
 
 def test_clients_are_listed_with_what_they_did(operate: Operate) -> None:
