@@ -11,8 +11,8 @@ def routes() -> str:
     lines = [
         "# Routes",
         "",
-        "The services' own pages, at `/docs`, show bodies and examples and let you try them; `docs/openapi/` has the",
-        "same as files.",
+        "The services' own pages, at `/docs`, show bodies and examples and let you try them; the same as files:",
+        "[scorer.json](../openapi/scorer.json), [coordinator.json](../openapi/coordinator.json).",
     ]
     for service in ("scorer", "coordinator"):
         document = json.loads((ROOT / "docs" / "openapi" / f"{service}.json").read_text(encoding="utf-8"))
