@@ -15,6 +15,7 @@ from trainer.alone import train_and_measure
 from trainer.collection import pool, restricted
 from trainer.demo import Demo
 from trainer.devices import usable_device
+from trainer.experiments.extras import needed
 from trainer.graph import DataError
 from trainer.inputs import (
     ScorerAt,
@@ -43,6 +44,8 @@ def run_demo(
     rounds: int | None,
 ) -> None:
     """Run the demo and print its table."""
+    for module in ("sqlalchemy", "transformers"):  # of the coordinator and of the scorer, which it starts
+        needed(module, "all")
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} exists and is not an empty folder; give --out a new one")
     started = time.monotonic()

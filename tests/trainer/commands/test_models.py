@@ -1,7 +1,10 @@
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from tests.trainer.command_line import QUICK, well
 from tests.trainer.support import Run
@@ -49,6 +52,15 @@ def test_what_stands_twice_in_the_data_is_told(nations: Path, tmp_path: Path, he
             file.write(first)
     shown = " ".join(here("train", folder, "--out", tmp_path / "model", "--rounds", "1").stdout.split())
     assert "1 lines repeat others and count once; 1 of valid and test are in training too" in shown
+
+
+def test_the_demo_names_the_extra_that_is_missing(here: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    run = here("demo")
+    assert run.returncode == 2
+    assert run.stderr.splitlines() == [
+        "error: sqlalchemy is not installed, which this needs; install it with: pip install '.[all]'"
+    ]
 
 
 def test_train_pools_several_folders_and_measures_each(nations: Path, tmp_path: Path) -> None:
