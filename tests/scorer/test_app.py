@@ -47,9 +47,9 @@ def test_the_api_page_declares_every_refusal_with_an_example() -> None:
         for status in set(operation["responses"]) - {"200"}:
             example = operation["responses"][status]["content"][problems.MEDIA_TYPE]["example"]
             assert problems.Problem.model_validate(example).status == int(status)
-    assert set(document["paths"]["/ready"]["get"]["responses"]) == {"200", "503"}
+    assert set(document["paths"]["/ready"]["get"]["responses"]) == {"200", "500", "503"}
     for path in ("/info", "/metrics"):
-        assert set(document["paths"][path]["get"]["responses"]) == {"200", "401"}
+        assert set(document["paths"][path]["get"]["responses"]) == {"200", "401", "500"}
 
 
 def test_the_api_page_refers_to_nothing_that_is_not_there() -> None:

@@ -1,6 +1,7 @@
 """The tutorials, step by step as they are written."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -127,7 +128,10 @@ def test_scoring_from_a_notebook(tmp_path: Path) -> None:
     with scorer(tmp_path, SCORER_MODEL="embedded") as running:
         code = "".join(blocks("notebook.md", "python")).replace("http://127.0.0.1:8000", str(running.base_url))
         printed = shell(f"python - <<'END'\n{code}\nEND", tmp_path).splitlines()
-    scores, likely, best = printed
+    scores, likely, best, moved = printed
     assert len(json.loads(scores)) == 2
     assert float(likely) < 0
     assert sorted(json.loads(best)) == [0, 1]
+    score, columns = moved.split()
+    assert math.isfinite(float(score))
+    assert int(columns) == 256
