@@ -20,7 +20,7 @@ def problems(*kinds: type[ProblemError]) -> dict[int | str, dict[str, Any]]:
 def _problem_response(kind: type[ProblemError]) -> dict[str, Any]:
     invalid = InvalidRequest.of("seed", "Input should be greater than or equal to 0")
     problem = invalid if kind is InvalidRequest else kind(kind.meaning())
-    example = problem.document().model_dump(mode="json", exclude_unset=not problem.errors)
+    example = problem.document().model_dump(mode="json")
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}}
     headers = {name: {"schema": {"type": "string"}, "example": value} for name, value in problem.headers.items()}
     return {"description": kind.title, "content": content} | ({"headers": headers} if headers else {})

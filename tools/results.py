@@ -44,7 +44,7 @@ def _rows(file: Path) -> Iterator[Row]:
     for line in file.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
         training = record["training"] or {}
-        run = {name: str(record[name]) for name in RUN} | {"commit": (record["machine"]["git"] or "")[:12]}
+        run = {name: str(record[name]) for name in RUN} | {"commit": _short(record["machine"]["git"])}
         run |= {name: str(training.get(name) or "") for name in ("best_round", "rounds")}
         triples = sum(client["triples"] for client in record["clients"])
         for side in SIDES:
@@ -52,6 +52,12 @@ def _rows(file: Path) -> Iterator[Row]:
                 yield run | _measured(mean, triples, side, metrics)
             for client in record["clients"]:
                 yield run | _measured(client["client"], client["triples"], side, client["sides"][side])
+
+
+def _short(commit: str | None) -> str:
+    """Twelve digits of it, and whether the checkout had changes that no commit has."""
+    digits, dirty, _ = (commit or "").partition("-dirty")
+    return digits[:12] + dirty
 
 
 def _measured(of: str, triples: int, side: str, metrics: dict[str, float]) -> Row:

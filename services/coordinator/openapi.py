@@ -54,14 +54,9 @@ TRAINING_BODY = body_of(
     },
 )
 SIGN_IN_BODY = body_of(SignIn, {"the operators' token": {"token": "operators-token-of-this-coordinator"}})
-SIGN_IN_PAGE = {
-    "description": "Nobody has signed in: the page asks for a token.",
-    "content": {"text/html": {"schema": {"type": "string"}}},
-}
-GONE_PAGE = {
-    "description": "There is no such training.",
-    "content": {"text/html": {"schema": {"type": "string"}}},
-}
+_HTML = {"text/html": {"schema": {"type": "string"}}}
+SIGN_IN_PAGE = {"description": "Nobody has signed in: the page asks for a token.", "content": _HTML}
+GONE_PAGE = {"description": "There is no such training.", "content": _HTML}
 UPDATE_BODY = {
     "requestBody": {
         "required": True,

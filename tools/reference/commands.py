@@ -9,13 +9,13 @@ from typer.main import get_command
 
 from trainer.cli import app
 
-_CONTEXT = Context(get_command(app))
+_APP = get_command(app)
+_CONTEXT = Context(_APP)
 HIDDEN = ("help", "install_completion", "show_completion")
 
 
 def commands() -> str:
     """Every command of `tripleherd` with its help, arguments and options."""
-    top = get_command(app)
     lines = [
         "# Commands",
         "",
@@ -30,7 +30,7 @@ def commands() -> str:
         "| 2 | an error that you can mend: one line says what and how, `tripleherd --verbose COMMAND` where it arose |",
         "| 130 | Ctrl-C; what was trained is kept where the command says so |",
     ]
-    for name, command in walk(top, "tripleherd"):
+    for name, command in walk(_APP, "tripleherd"):
         lines += ["", f"## {name}", "", inspect.cleandoc(command.help or ""), "", *_parameters(command)]
     return "\n".join(lines) + "\n"
 

@@ -58,7 +58,6 @@ async function show(html) {
   document.title = fresh.title;
   const said = document.querySelector("#problem");
   fresh.querySelector("#problem").replaceWith(said.cloneNode(true));
-  fresh.querySelector("#behind").replaceWith(document.querySelector("#behind").cloneNode(true));
   Idiomorph.morph(document.querySelector("main"), fresh.querySelector("main"), { callbacks: keep });
   await arrange();
 }
